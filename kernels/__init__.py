@@ -1,0 +1,1 @@
+"""A kernel per session: start, execute, bound, inspect, outlive. Knows Jupyter; knows nothing of agents."""

@@ -1,0 +1,134 @@
+"""The Cellwright kernel: ipykernel that spools, bounds, tells its variables, and refuses a cell it already ran."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.zmqshell import ZMQInteractiveShell
+from traitlets import Type, Unicode
+
+from cellwright.kernels.inside import inspect
+from cellwright.kernels.inside.bounds import BoundedStream
+from cellwright.kernels.inside.keeping import Keeping, watch
+from cellwright.kernels.inside.spool import Spool
+
+NO_INPUT = (
+    "input() has nobody to answer it here: the agent works without a keyboard. "
+    "Put the value into a variable instead."
+)
+
+
+class CellwrightShell(ZMQInteractiveShell):
+    """IPython without its second copy of everything that is printed or shown."""
+
+    @contextlib.contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        yield
+
+
+class CellwrightKernel(IPythonKernel):
+    """Runs a cell of ours (`metadata.cellwright`) at most once, and only for the newest owner of the session."""
+
+    shell_class = Type(CellwrightShell)
+    keeping: Keeping | None = None
+    spool: Spool | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._generation = 0
+        self._ran: set[str] = set()
+        self._reply: dict[str, Any] = {}
+
+    async def execute_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
+        ours = parent.get("metadata", {}).get("cellwright")
+        execution_id = parent["header"]["msg_id"]
+        if ours is None:
+            return await super().execute_request(stream, ident, parent)
+        refusal = self._refusal(execution_id, ours.get("generation", 0))
+        if refusal is not None:
+            content = {"status": "aborted", "reason": refusal, "execution_count": self.execution_count}
+            self.session.send(stream, "execute_reply", content, parent, ident=ident)
+            return None
+        self._ran.add(execution_id)
+        BoundedStream.running = execution_id
+        if self.spool is not None:
+            self.spool.begin(execution_id)
+        try:
+            await super().execute_request(stream, ident, parent)
+        finally:
+            BoundedStream.running = ""
+            if self.spool is not None:
+                spool, reply = self.spool, self._reply
+                self.iopub_thread.schedule(lambda: spool.end(reply))
+        return None
+
+    def _refusal(self, execution_id: str, generation: int) -> str | None:
+        if generation < self._generation:
+            return "stale generation"
+        self._generation = generation
+        return "already ran" if execution_id in self._ran else None
+
+    def finish_metadata(self, parent: Any, metadata: Any, reply_content: Any) -> Any:
+        metadata = super().finish_metadata(parent, metadata, reply_content)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, BoundedStream):
+                stream.flush()
+                left = stream.finish()
+                if left is not None:
+                    content = {"name": stream.name, "text": left}
+                    self.session.send(self.iopub_socket, "stream", content, parent=parent, ident=stream.topic)
+        with contextlib.suppress(Exception):
+            metadata["cellwright"] = {"variables": inspect.overview(self.shell)}
+        self._reply = {"content": reply_content, "metadata": {"cellwright": metadata.get("cellwright")}}
+        return metadata
+
+    def raw_input(self, prompt: str = "") -> str:
+        if not self._allow_stdin:
+            raise RuntimeError(NO_INPUT)
+        return str(super().raw_input(prompt))
+
+
+class CellwrightKernelApp(IPKernelApp):
+    """ipykernel's application with our kernel and streams."""
+
+    kernel_class = Type(CellwrightKernel, klass="ipykernel.kernelbase.Kernel").tag(config=True)
+    outstream_class = Unicode("cellwright.kernels.inside.bounds.BoundedStream").tag(config=True)
+
+    def init_iopub(self, context: Any) -> None:
+        super().init_iopub(context)
+        keeping = CellwrightKernel.keeping = BoundedStream.keeping = Keeping.from_environment()
+        if keeping is None:
+            return
+        spool = CellwrightKernel.spool = Spool(keeping.folder)
+        thread = self.iopub_thread
+        send = thread._really_send
+
+        def keep_and_send(message: Any, *args: Any, **kwargs: Any) -> None:
+            if thread._is_master_process():
+                spool.published(message)
+            send(message, *args, **kwargs)
+
+        thread._really_send = keep_and_send
+        watch(keeping, self._leave)
+
+    def _leave(self) -> None:
+        """Nobody came back for this kernel: nothing of it may stay."""
+        assert CellwrightKernel.keeping is not None
+        kernel_id = os.path.basename(self.abs_connection_file).removeprefix("kernel-").removesuffix(".json")
+        folder = CellwrightKernel.keeping.folder
+        for name in os.listdir(folder):
+            if kernel_id in name or name.startswith(f"{kernel_id[:8]}-"):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
+        os._exit(0)
+
+
+def main() -> None:
+    """Runs the kernel until it is told to end."""
+    CellwrightKernelApp.launch_instance()

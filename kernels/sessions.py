@@ -1,0 +1,159 @@
+"""One kernel per session, through whatever Jupyter kernel manager the server has."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.errors import KernelDied, KernelNotStarted
+from cellwright.kernels.inside.keeping import Keeping
+from cellwright.kernels.provisioner import CellwrightProvisioner
+from cellwright.kernels.registry import Registry
+
+START_S = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+def kernelspec_folder() -> str:
+    """Where the `cellwright` kernelspec stands, for a kernelspec manager's `kernel_dirs`."""
+    return str(Path(__file__).parent / "kernelspec")
+
+
+class SessionKernels:
+    """Starts, finds, adopts and ends kernels by session id. Kernels that `keeping` names outlive this process."""
+
+    def __init__(self, manager: Any, keeping: Keeping | None, default_name: str) -> None:
+        self.manager, self.keeping, self.default_name = manager, keeping, default_name
+        self._connections: dict[str, KernelConnection] = {}
+        self._starting: dict[str, asyncio.Lock] = {}
+        self._ending: set[str] = set()
+        CellwrightProvisioner.keeping = keeping
+        folders = manager.kernel_spec_manager.kernel_dirs
+        if kernelspec_folder() not in folders:
+            manager.kernel_spec_manager.kernel_dirs = [*folders, kernelspec_folder()]
+
+    @property
+    def folder(self) -> Path | None:
+        return None if self.keeping is None else Path(self.keeping.folder)
+
+    def get(self, session_id: str) -> KernelConnection | None:
+        """The session's living kernel, if it has one here."""
+        connection = self._connections.get(session_id)
+        return None if connection is None or connection.died.done() else connection
+
+    def names(self) -> set[str]:
+        """Kernelspecs that a session may ask for."""
+        return set(self.manager.kernel_spec_manager.find_kernel_specs())
+
+    @property
+    def live(self) -> int:
+        return sum(1 for connection in self._connections.values() if not connection.died.done())
+
+    def lock(self, session_id: str) -> asyncio.Lock:
+        return self._starting.setdefault(session_id, asyncio.Lock())
+
+    async def start(self, session_id: str, name: str | None, cwd: Path) -> KernelConnection:
+        """Starts a kernel for the session; raises KernelNotStarted."""
+        await self._drop(session_id)
+        try:
+            kernel_id = await self.manager.start_kernel(
+                kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=None
+            )
+        except Exception as error:
+            raise KernelNotStarted(f"The kernel could not be started: {error}") from error
+        return await self._connect(session_id, kernel_id, wait=True)
+
+    async def adopt(self, session_id: str, kernel_id: str) -> KernelConnection | None:
+        """The kernel that a former server left for this session, if it still runs."""
+        if kernel_id not in self.manager and not await self.adopt_kernel(kernel_id):
+            return None
+        return await self._connect(session_id, kernel_id, wait=False)
+
+    async def adopt_kernel(self, kernel_id: str) -> bool:
+        """Takes a registered kernel into the manager under its id, marked busy so that no culler ends it."""
+        if self.folder is None:
+            return False
+        entry = Registry(self.folder).find(kernel_id)
+        if entry is None:
+            return False
+        await self.manager.start_kernel(kernel_id=kernel_id, kernel_name=entry.kernel_name, cwd=entry.cwd, env=None)
+        self.manager.get_kernel(kernel_id).execution_state = "busy"
+        log.info("kernel_adopted", kernel_id=kernel_id, pid=entry.pid)
+        return True
+
+    async def _connect(self, session_id: str, kernel_id: str, *, wait: bool) -> KernelConnection:
+        manager = self.manager.get_kernel(kernel_id)
+        connection = KernelConnection(manager, kernel_id)
+        connection.open()
+        if wait:
+            try:
+                await connection.ready(START_S)
+            except KernelNotStarted:
+                await connection.close()
+                with contextlib.suppress(Exception):
+                    await self.manager.shutdown_kernel(kernel_id, now=True)
+                raise
+        self._connections[session_id] = connection
+        return connection
+
+    def on_death(self, session_id: str, told: Callable[[str], None]) -> None:
+        """Calls `told(cause)` when the session's kernel dies, unless we end it ourselves."""
+        connection = self._connections[session_id]
+
+        def done(future: asyncio.Future[str]) -> None:
+            if not future.cancelled() and session_id not in self._ending:
+                told(future.result())
+
+        connection.died.add_done_callback(done)
+
+    async def end(self, session_id: str) -> None:
+        """Ends the session's kernel; nothing of it stays."""
+        connection = self._connections.get(session_id)
+        if connection is None:
+            return
+        self._ending.add(session_id)
+        try:
+            await self._drop(session_id)
+            if connection.kernel_id in self.manager:
+                await self.manager.shutdown_kernel(connection.kernel_id, now=True)
+        finally:
+            self._ending.discard(session_id)
+
+    async def _drop(self, session_id: str) -> None:
+        connection = self._connections.pop(session_id, None)
+        if connection is None:
+            return
+        dead = connection.died.done()
+        await connection.close()
+        if dead and connection.kernel_id in self.manager:
+            with contextlib.suppress(Exception):
+                await self.manager.shutdown_kernel(connection.kernel_id, now=True)
+
+    async def sweep(self, known: set[str]) -> None:
+        """Ends registered kernels that no session refers to."""
+        if self.folder is None:
+            return
+        for entry in Registry(self.folder).living():
+            if entry.kernel_id not in known and entry.kernel_id not in self.manager:
+                log.warning("kernel_unclaimed", kernel_id=entry.kernel_id, pid=entry.pid)
+                if await self.adopt_kernel(entry.kernel_id):
+                    await self.manager.shutdown_kernel(entry.kernel_id, now=True)
+
+    async def close(self, *, leave: bool = False) -> None:
+        """Ends all kernels; with `leave` only the connections."""
+        if leave:
+            for session_id in list(self._connections):
+                connection = self._connections.pop(session_id)
+                await connection.close()
+            return
+        await asyncio.gather(*(self.end(session_id) for session_id in list(self._connections)), return_exceptions=True)
+
+
+__all__ = ["KernelDied", "KernelNotStarted", "SessionKernels", "kernelspec_folder"]

@@ -1,0 +1,85 @@
+"""Documents to and from nbformat 4.5."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import nbformat
+
+from cellwright.notebooks.document import Cell, CellId, Document
+from cellwright.notebooks.errors import InvalidNotebook
+from cellwright.notebooks.outputs import as_text
+
+
+def decode(notebook: str | bytes | dict[str, Any]) -> Document:
+    """The document in a notebook of any nbformat version; raises InvalidNotebook.
+
+    Cells that have no id, or one that came before, get one.
+    """
+    try:
+        raw = json.loads(notebook) if isinstance(notebook, (str, bytes)) else json.loads(json.dumps(notebook))
+        if not isinstance(raw, dict) or "nbformat" not in raw:
+            raise InvalidNotebook("This is not a notebook: it has no nbformat version.")
+        # A private copy of the JSON: `convert` and `normalize` change what they are given.
+        node = nbformat.from_dict(raw)  # type: ignore[no-untyped-call]
+        node = nbformat.convert(node, 4)  # type: ignore[no-untyped-call]
+        node.nbformat_minor = max(node.nbformat_minor, 5)
+        _, node = nbformat.validator.normalize(node)
+        nbformat.validate(node)
+    except InvalidNotebook:
+        raise
+    except Exception as error:
+        raise InvalidNotebook(f"This is not a valid notebook: {error}") from error
+    return Document(tuple(_decode_cell(cell) for cell in node.cells), dict(node.metadata))
+
+
+def _decode_cell(node: Any) -> Cell:
+    plain = json.loads(json.dumps(node))
+    return Cell(
+        id=CellId(plain["id"]),
+        kind=plain["cell_type"],
+        source=as_text(plain["source"]),
+        outputs=tuple(_decode_output(output) for output in plain.get("outputs", ())),
+        execution_count=plain.get("execution_count"),
+        metadata=plain.get("metadata", {}),
+    )
+
+
+def _decode_output(output: dict[str, Any]) -> dict[str, Any]:
+    if "text" in output:
+        output = {**output, "text": as_text(output["text"])}
+    if "data" in output:
+        data = {
+            mime: as_text(value) if isinstance(value, list) and not mime.endswith("json") else value
+            for mime, value in output["data"].items()
+        }
+        output = {**output, "data": data}
+    return output
+
+
+def encode(document: Document) -> dict[str, Any]:
+    """The document as nbformat 4.5 JSON. References must have been replaced before (`outputs.inline`)."""
+    return {
+        "cells": [_encode_cell(cell) for cell in document],
+        "metadata": dict(document.metadata),
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+def _encode_cell(cell: Cell) -> dict[str, Any]:
+    node: dict[str, Any] = {
+        "cell_type": cell.kind,
+        "id": cell.id,
+        "metadata": dict(cell.metadata),
+        "source": cell.source,
+    }
+    if cell.kind == "code":
+        node |= {"execution_count": cell.execution_count, "outputs": [dict(output) for output in cell.outputs]}
+    return node
+
+
+def write(document: Document) -> bytes:
+    """The bytes of an `.ipynb` file, as Jupyter writes them."""
+    return (json.dumps(encode(document), indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")

@@ -1,0 +1,237 @@
+"""What the server speaks of: sessions, turns, messages, cells' runs, artifacts. Immutable, without I/O."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, NewType
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SessionId = NewType("SessionId", str)
+TurnId = NewType("TurnId", str)
+MessageId = NewType("MessageId", str)
+ArtifactId = NewType("ArtifactId", str)
+ExecutionId = NewType("ExecutionId", str)
+"""Names one run of one cell; it is the Jupyter message id under which the code is sent."""
+Sha256 = NewType("Sha256", str)
+
+
+def new_id() -> str:
+    """A fresh UUID, as text."""
+    return str(uuid4())
+
+
+class Frozen(BaseModel):
+    """A value: compared by content, never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+
+
+class SessionStatus(StrEnum):
+    ACTIVE = "active"
+    IDLE = "idle"
+    HIBERNATED = "hibernated"
+    EXPIRED = "expired"
+
+
+class TurnStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (TurnStatus.QUEUED, TurnStatus.RUNNING)
+
+
+class CellStatus(StrEnum):
+    """How a run of a cell ended."""
+
+    OK = "ok"
+    ERROR = "error"
+    ABORTED = "aborted"
+    INTERRUPTED = "interrupted"
+    TIMEOUT = "timeout"
+    KERNEL_DIED = "kernel_died"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+class Usage(Frozen):
+    """Tokens and money of model calls, and how many calls there were."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = Field(0.0, description="US dollars, by LiteLLM's price list; 0 where it knows no price")
+    calls: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cost=self.cost + other.cost,
+            calls=self.calls + other.calls,
+        )
+
+
+class Column(Frozen):
+    """One column of a table."""
+
+    name: str
+    dtype: str
+    nulls: int | None = None
+
+
+class Variable(Frozen):
+    """A name in the kernel's namespace, without its value."""
+
+    name: str
+    type: str
+    shape: list[int] | None = None
+    size_bytes: int | None = None
+    preview: str = ""
+    columns: list[Column] | None = None
+    rows: list[list[Any]] | None = Field(None, description="First rows of a table")
+
+
+class ToolCall(Frozen):
+    """A model's wish to have a tool run; `arguments` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(Frozen):
+    """What the model is told of one tool call."""
+
+    call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+    cell_id: str | None = None
+    image_sha256: list[str] = Field(default_factory=list, description="Figures that a model with eyes is shown")
+
+
+class Message(Frozen):
+    """One message of the conversation."""
+
+    id: MessageId
+    session_id: SessionId
+    turn_id: TurnId | None = None
+    role: Literal["user", "assistant", "system"]
+    content: str
+    code: str | None = None
+    thoughts: str | None = None
+    tool_calls: list[ToolCall] = []
+    tool_results: list[ToolResult] = []
+    token_count: int = 0
+    model: str | None = None
+    agent: str | None = None
+    response_time_ms: int | None = None
+    is_error: bool = False
+    execution_logs: list[dict[str, Any]] = Field(
+        default=[], description="One entry per cell it ran: cell_id, status, duration_ms, text"
+    )
+    metadata: dict[str, Any] = {}
+    created_at: datetime
+
+
+class Session(Frozen):
+    """A conversation with an agent that works in a notebook on a kernel."""
+
+    id: SessionId
+    owner: str
+    key: str | None
+    title: str
+    title_by: Literal["default", "model", "user"]
+    agent: str
+    model: str | None
+    kernel_name: str | None
+    status: SessionStatus
+    notebook_path: str
+    workspace: str
+    metadata: dict[str, Any]
+    preferences: dict[str, Any]
+    message_count: int
+    turn_count: int
+    last_message_preview: str
+    seq: int
+    revision: int = Field(description="Sequence number of the event that last changed the notebook")
+    head_turn_id: TurnId | None
+    usage: Usage
+    kernel_id: str | None
+    kernel_incarnation: int
+    created_at: datetime
+    updated_at: datetime
+    last_activity: datetime
+
+
+class Turn(Frozen):
+    """One question and all that was done to answer it."""
+
+    id: TurnId
+    session_id: SessionId
+    n: int = Field(description="Counts the session's turns from 1")
+    parent_id: TurnId | None
+    status: TurnStatus
+    query: str
+    request: TurnRequest
+    answer: str | None
+    cause: str | None
+    usage: Usage
+    revision: int | None = Field(description="Of the notebook when the turn ended")
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class TurnRequest(Frozen):
+    """How a turn is to be done, beyond its query."""
+
+    agent: str | None = None
+    model: str | None = None
+    max_iterations: int | None = None
+    file_ids: list[ArtifactId] = []
+    asked_by: str = ""
+
+
+ArtifactKind = Literal["result", "intermediate", "debug", "context", "data", "model"]
+
+
+class Artifact(Frozen):
+    """Something worth keeping that a session made or was given."""
+
+    id: ArtifactId
+    session_id: SessionId
+    turn_id: TurnId | None = None
+    message_id: MessageId | None = None
+    cell_id: str | None = None
+    name: str
+    file_type: str
+    kind: ArtifactKind
+    mime_type: str
+    size_bytes: int
+    sha256: Sha256
+    status: Literal["pending", "ready", "failed"]
+    description: str = ""
+    tags: dict[str, str] = {}
+    parents: list[ArtifactId] = []
+    derived_from: str | None = None
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    access_count: int = 0
+    last_accessed: datetime | None = None
+    metadata: dict[str, Any] = {}
+
+
+Turn.model_rebuild()

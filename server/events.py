@@ -1,0 +1,317 @@
+"""The durable events of a session's log, and the fold of a turn's events into what is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from cellwright.server.domain import (
+    Artifact,
+    CellStatus,
+    ExecutionId,
+    Frozen,
+    Message,
+    SessionId,
+    ToolCall,
+    ToolResult,
+    TurnId,
+    TurnRequest,
+    Usage,
+    Variable,
+)
+
+
+class _Event(Frozen):
+    """A fact about a session; written once, never changed."""
+
+    turn_id: TurnId | None = None
+
+
+class CellContent(Frozen):
+    """A notebook cell as the log keeps it."""
+
+    id: str
+    kind: Literal["code", "markdown", "raw"]
+    source: str
+    outputs: list[dict[str, Any]] = []
+    execution_count: int | None = None
+    metadata: dict[str, Any] = {}
+
+
+class SessionCreated(_Event):
+    type: Literal["session.created"] = "session.created"
+    title: str
+    agent: str
+    workspace: str
+    notebook_path: str
+
+
+class SessionChanged(_Event):
+    """Named fields were changed, by whom."""
+
+    type: Literal["session.changed"] = "session.changed"
+    changes: dict[str, Any]
+    by: str
+
+
+class TitleChanged(_Event):
+    type: Literal["title.changed"] = "title.changed"
+    title: str
+    by: Literal["default", "model", "user"]
+
+
+class TurnQueued(_Event):
+    type: Literal["turn.queued"] = "turn.queued"
+    turn_id: TurnId
+    n: int
+    query: str
+    request: TurnRequest
+    message: Message
+
+
+class TurnStarted(_Event):
+    type: Literal["turn.started"] = "turn.started"
+    turn_id: TurnId
+    n: int
+    query: str
+    agent: str
+    model: str
+    max_iterations: int
+
+
+class MessageCompleted(_Event):
+    type: Literal["message.completed"] = "message.completed"
+    message: Message
+    usage: Usage = Usage()
+
+
+class AttemptDiscarded(_Event):
+    """A model attempt failed half-way: its deltas must be dropped."""
+
+    type: Literal["attempt.discarded"] = "attempt.discarded"
+    message_id: str
+    attempt: int
+    attempts: int
+    reason: str
+    retry_in_s: float | None = None
+
+
+class ToolCompleted(_Event):
+    """A tool call has its result; for `run_cell` it stands beside the cell's own event."""
+
+    type: Literal["tool.completed"] = "tool.completed"
+    message_id: str
+    result: ToolResult
+
+
+class CellStarted(_Event):
+    """A cell is about to be sent to the kernel."""
+
+    type: Literal["cell.started"] = "cell.started"
+    cell_id: str
+    execution_id: ExecutionId
+    source: str
+    purpose: str = ""
+    after: str | None = Field(None, description="The cell it stands behind; None puts it first")
+    metadata: dict[str, Any] = {}
+    message_id: str | None = None
+    call_id: str | None = None
+    kernel_id: str | None = None
+    kernel_incarnation: int = 0
+
+
+class CellCompleted(_Event):
+    """A cell has ended, and every output is stored."""
+
+    type: Literal["cell.completed"] = "cell.completed"
+    cell_id: str
+    execution_id: ExecutionId
+    status: CellStatus
+    outputs: list[dict[str, Any]]
+    execution_count: int | None
+    duration_ms: int
+    message_id: str | None = None
+    cause: str | None = None
+    text: str = Field("", description="What the model is told")
+
+
+class CellEdit(Frozen):
+    """One change of the notebook; `cell` is None for a deletion and a mere move."""
+
+    op: Literal["insert", "replace", "delete", "move"]
+    cell_id: str
+    cell: CellContent | None = None
+    after: str | None = None
+
+
+class CellsEdited(_Event):
+    type: Literal["cells.edited"] = "cells.edited"
+    author: Literal["user", "agent", "cellwright"]
+    edits: list[CellEdit]
+
+
+class IterationCompleted(_Event):
+    type: Literal["iteration.completed"] = "iteration.completed"
+    iteration: int
+    max_iterations: int
+
+
+class FileUploaded(_Event):
+    type: Literal["file.uploaded"] = "file.uploaded"
+    artifact: Artifact
+
+
+class ArtifactReady(_Event):
+    type: Literal["artifact.ready"] = "artifact.ready"
+    artifact: Artifact
+
+
+class ArtifactFailed(_Event):
+    type: Literal["artifact.failed"] = "artifact.failed"
+    name: str
+    reason: str
+
+
+class VariablesChanged(_Event):
+    type: Literal["variables.changed"] = "variables.changed"
+    added: list[Variable]
+    changed: list[Variable]
+    removed: list[str]
+
+
+class KernelChanged(_Event):
+    type: Literal["kernel.changed"] = "kernel.changed"
+    status: Literal["starting", "idle", "busy", "restarted", "died", "hibernated", "restored"]
+    kernel_id: str | None
+    incarnation: int
+    cause: str | None = None
+    variables_lost: bool = False
+
+
+class NotebookSaved(_Event):
+    type: Literal["notebook.saved"] = "notebook.saved"
+    path: str
+    revision: int
+
+
+class _TurnEnded(_Event):
+    turn_id: TurnId
+    answer: str | None = None
+    artifacts: list[str] = []
+    usage: Usage = Usage()
+    cause: str | None = None
+
+
+class TurnCompleted(_TurnEnded):
+    type: Literal["turn.completed"] = "turn.completed"
+
+
+class TurnFailed(_TurnEnded):
+    type: Literal["turn.failed"] = "turn.failed"
+
+
+class TurnStopped(_TurnEnded):
+    type: Literal["turn.stopped"] = "turn.stopped"
+
+
+class TurnInterrupted(_TurnEnded):
+    type: Literal["turn.interrupted"] = "turn.interrupted"
+
+
+TurnEnded = TurnCompleted | TurnFailed | TurnStopped | TurnInterrupted
+Event = Annotated[
+    SessionCreated
+    | SessionChanged
+    | TitleChanged
+    | TurnQueued
+    | TurnStarted
+    | MessageCompleted
+    | AttemptDiscarded
+    | ToolCompleted
+    | CellStarted
+    | CellCompleted
+    | CellsEdited
+    | IterationCompleted
+    | FileUploaded
+    | ArtifactReady
+    | ArtifactFailed
+    | VariablesChanged
+    | KernelChanged
+    | NotebookSaved
+    | TurnCompleted
+    | TurnFailed
+    | TurnStopped
+    | TurnInterrupted,
+    Field(discriminator="type"),
+]
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class Record(Frozen):
+    """An event as it stands in the log: `seq` counts a session's events from 1, without gaps."""
+
+    session_id: SessionId
+    seq: int
+    at: datetime
+    event: Event
+
+
+@dataclass
+class TurnState:
+    """What a turn's events say was done: enough to go on after a crash."""
+
+    started: bool = False
+    ended: bool = False
+    iterations: int = 0
+    usage: Usage = field(default_factory=Usage)
+    message: Message | None = None
+    results: dict[str, ToolResult] = field(default_factory=dict)
+    running: CellStarted | None = None
+    ran: dict[str, CellCompleted] = field(default_factory=dict)
+    cells: list[CellCompleted] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    artifacts: list[str] = field(default_factory=list)
+
+    @property
+    def open_calls(self) -> list[ToolCall]:
+        """Calls of the last message that have no result yet, in order."""
+        calls = self.message.tool_calls if self.message is not None else []
+        return [call for call in calls if call.id not in self.results]
+
+
+def fold(events: Iterable[Event]) -> TurnState:
+    """The state of one turn after its `events`, in order."""
+    state = TurnState()
+    call_of: dict[str, str] = {}
+    for event in events:
+        match event:
+            case TurnStarted():
+                state.started = True
+            case MessageCompleted(message=message) if message.role == "assistant":
+                state.message, state.results = message, {}
+                state.usage += event.usage
+            case ToolCompleted(result=result):
+                state.results[result.call_id] = result
+            case CellStarted():
+                state.running = event
+                state.sources[event.execution_id] = event.source
+                if event.call_id is not None:
+                    call_of[event.execution_id] = event.call_id
+            case CellCompleted():
+                state.running = None
+                state.cells.append(event)
+                if event.execution_id in call_of:
+                    state.ran[call_of[event.execution_id]] = event
+            case IterationCompleted(iteration=iteration):
+                state.iterations = iteration
+            case ArtifactReady(artifact=artifact):
+                state.artifacts.append(artifact.id)
+            case TurnCompleted() | TurnFailed() | TurnStopped() | TurnInterrupted():
+                state.ended = True
+            case _:
+                pass
+    return state

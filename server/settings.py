@@ -1,0 +1,103 @@
+"""Every setting, from `CELLWRIGHT_*` variables or traitlets, as one frozen value that remembers its sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
+
+from cellwright.server.domain import Frozen
+from cellwright.server.errors import Invalid
+
+PREFIX = "CELLWRIGHT_"
+SECRETS = frozenset({"api_key", "database_url", "redis_url", "s3_secret_key"})
+
+
+def default_data_dir() -> Path:
+    from jupyter_core.paths import jupyter_data_dir
+
+    return Path(jupyter_data_dir()) / "cellwright"
+
+
+class Settings(Frozen):
+    """What an operator may decide. Sizes in bytes, times in seconds."""
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="Embedded stores, the lock, and secrets")
+    database_url: str | None = Field(None, description="PostgreSQL 15 or newer; unset: the embedded one")
+    redis_url: str | None = Field(None, description="Redis 6.2 or newer, or Valkey; unset: in process")
+    s3_endpoint: str | None = Field(None, description="host:port of an S3-compatible store; unset: files")
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    s3_bucket: str = "cellwright"
+    s3_region: str | None = None
+    s3_secure: bool = True
+
+    model: str | None = Field(None, description="A LiteLLM model name, or rehearsal:NAME")
+    api_base: str | None = Field(None, description="An OpenAI-compatible server's base URL")
+    api_key: str | None = None
+    tool_calling: Literal["auto", "native", "fenced"] = Field(
+        "auto", description="fenced drives a model that has no tool calling through code blocks"
+    )
+    max_iterations: int = Field(25, ge=1, le=1_000)
+    max_turn_tokens: int | None = Field(None, ge=1)
+    max_turn_cost: float | None = Field(None, gt=0, description="US dollars")
+    max_turn_s: float | None = Field(None, gt=0)
+    first_token_s: float = Field(60.0, gt=0)
+    between_tokens_s: float = Field(120.0, gt=0)
+    context_tokens: int = Field(48_000, ge=2_000, description="Budget for what a model is sent")
+
+    kernel_name: str = "cellwright"
+    kernel_grace_s: float = Field(900.0, gt=0, description="How long kernels outlive a server that crashed")
+    cell_timeout_s: float | None = Field(None, gt=0)
+
+    session_history_limit: int = Field(100, ge=1, description="Turns in the model's reach; storage keeps all")
+    lease_s: float = Field(15.0, gt=0)
+
+    output_inline_bytes: int = Field(1 << 20, ge=1_000, description="Text of a cell in the notebook, head and tail")
+    output_limit_bytes: int = Field(1 << 30, ge=1_000, description="Text of a cell in its artifact")
+    upload_limit_bytes: int = Field(1 << 30, ge=1)
+    log_format: Literal["console", "json"] = "console"
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @classmethod
+    def load(cls, traits: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+        """Settings from the environment, overruled by `traits`; raises Invalid, naming what is wrong."""
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for name in cls.model_fields:
+            variable = PREFIX + name.upper()
+            if environment.get(variable):
+                values[name], sources[name] = environment[variable], variable
+        for name, value in (traits or {}).items():
+            values[name], sources[name] = value, "jupyter_config.py"
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            wrong = "; ".join(f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+            raise Invalid(f"The settings are wrong. {wrong}") from error
+        settings._sources.update(sources)
+        return settings
+
+    def described(self) -> list[tuple[str, str, str]]:
+        """Name, value with secrets masked, and source of each setting."""
+        rows = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            shown = "(not set)" if value is None else "••••••" if name in SECRETS and value else str(value)
+            rows.append((PREFIX + name.upper(), shown, self._sources.get(name, "default")))
+        return rows
+
+    @property
+    def embedded_folder_used(self) -> bool:
+        """Whether anything that one process must own is kept in the data folder."""
+        return self.database_url is None

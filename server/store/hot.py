@@ -1,0 +1,136 @@
+"""Live text on its way to readers: Redis, or its stand-in within the process. Losing it all costs latency only.
+
+What is live in a session (the message being written, the cell that runs) is one list of deltas; its place in
+that list numbers a delta. A reader subscribes, reads the list so far, and drops what it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from redis.exceptions import RedisError
+
+from cellwright.server.domain import SessionId
+from cellwright.server.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+LIVE_ENTRIES = 2_000
+LIVE_TTL_S = 3_600
+QUEUE_ENTRIES = 1_000
+RECONNECT_S = 0.5
+
+log = structlog.get_logger(__name__)
+Delta = dict[str, Any]
+
+
+def open_redis(url: str | None) -> Redis:
+    """A client for `url`; without one, a Redis that lives in this process."""
+    if url is None:
+        from fakeredis import FakeAsyncRedis
+
+        return FakeAsyncRedis(decode_responses=True)
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    return Redis.from_url(
+        url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1)
+    )
+
+
+class Hot:
+    """Publishes live deltas and hands them to this process's readers while `run` runs."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._readers: dict[SessionId, set[asyncio.Queue[Delta]]] = defaultdict(set)
+        self._down = False
+
+    async def publish(self, session_id: SessionId, delta: Delta) -> None:
+        """Adds a delta to what is live. A Redis that is away is not an error: the log will tell."""
+        key = f"live:{session_id}"
+        text = json.dumps(delta)
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.rpush(key, text)
+                pipe.expire(key, LIVE_TTL_S)
+                pipe.ltrim(key, -LIVE_ENTRIES, -1)
+                length, *_ = await pipe.execute()
+            await self._redis.publish(key, json.dumps({"place": length, **delta}))
+            self._down = False
+        except (RedisError, OSError) as error:
+            self._report(error)
+
+    async def so_far(self, session_id: SessionId) -> list[Delta]:
+        """All deltas of what is live now, in order."""
+        try:
+            return [json.loads(text) for text in await self._redis.lrange(f"live:{session_id}", 0, -1)]
+        except (RedisError, OSError) as error:
+            self._report(error)
+            return []
+
+    async def settle(self, session_id: SessionId) -> None:
+        """Forgets what was live: the durable event that holds it has been committed."""
+        try:
+            await self._redis.delete(f"live:{session_id}")
+        except (RedisError, OSError) as error:
+            self._report(error)
+
+    @contextmanager
+    def subscribe(self, session_id: SessionId) -> Iterator[asyncio.Queue[Delta]]:
+        """A queue of the session's deltas from now on; one that is not read loses its oldest."""
+        queue: asyncio.Queue[Delta] = asyncio.Queue(QUEUE_ENTRIES)
+        self._readers[session_id].add(queue)
+        try:
+            yield queue
+        finally:
+            self._readers[session_id].discard(queue)
+            if not self._readers[session_id]:
+                del self._readers[session_id]
+
+    async def run(self) -> None:
+        """Listens to all processes' deltas until cancelled, and again whenever the connection was lost."""
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as heard:
+                    await heard.psubscribe("live:*")
+                    while True:
+                        message = await heard.get_message(timeout=5.0)
+                        if message is not None:
+                            self._deliver(message)
+            await asyncio.sleep(RECONNECT_S)
+
+    def _deliver(self, message: dict[str, Any]) -> None:
+        session_id = SessionId(str(message["channel"]).removeprefix("live:"))
+        readers = self._readers.get(session_id)
+        if not readers:
+            return
+        delta = json.loads(message["data"])
+        for queue in readers:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(delta)
+
+    def _report(self, error: Exception) -> None:
+        if not self._down:
+            log.warning("redis_unavailable", error=str(error))
+        self._down = True
+
+    async def check(self) -> None:
+        """A real round trip; raises StoreUnavailable."""
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"Redis does not answer: {error}") from error
+
+    async def close(self) -> None:
+        await self._redis.aclose()

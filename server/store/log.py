@@ -1,0 +1,123 @@
+"""The log: durable events, numbered without gaps for each session, written together with what they describe."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from cellwright.server.domain import SessionId, TurnId
+from cellwright.server.errors import NotFound, StaleLease
+from cellwright.server.events import EVENT, Event, Record
+from cellwright.server.store import postgres, queries
+from cellwright.server.store.wake import Wakeups
+
+SQL = queries.load("log")
+PAGE = 200
+
+Projection = Callable[[postgres.Connection, Record], Awaitable[None]]
+"""Writes what one event describes (turns, messages, cells, …) in the transaction that appends it."""
+
+
+def crash_point(name: str) -> None:
+    """Ends this process here, as a power cut would, when the tests ask for it by name."""
+    if os.environ.get("CELLWRIGHT_TEST_CRASH_AT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Log:
+    """Appends and reads events. Readers are woken by Postgres itself, in the order of the commits."""
+
+    def __init__(self, pool: postgres.Pool, wakeups: Wakeups, project: Projection) -> None:
+        self._pool, self._wakeups, self._project = pool, wakeups, project
+
+    async def append(
+        self,
+        session_id: SessionId,
+        events: Sequence[Event],
+        *,
+        generation: int | None = None,
+        within: postgres.Connection | None = None,
+    ) -> list[Record]:
+        """Commits `events` and all that they describe, in one transaction, and wakes the readers.
+
+        `generation` is the writer's lease: raises StaleLease when another process took the session since.
+        `within` appends in a transaction of the caller's. Raises NotFound when the session is gone.
+        """
+        name = events[-1].type
+        crash_point(f"before:{name}")
+        if within is not None:
+            records = await self._append(within, session_id, events, generation)
+        else:
+            async with postgres.acquired(self._pool) as connection, connection.transaction():
+                records = await self._append(connection, session_id, events, generation)
+        crash_point(f"after:{name}")
+        return records
+
+    async def _append(
+        self,
+        connection: postgres.Connection,
+        session_id: SessionId,
+        events: Sequence[Event],
+        generation: int | None,
+    ) -> list[Record]:
+        row = await connection.fetchrow(SQL.take_seq, session_id, len(events), generation)
+        if row is None:
+            if await connection.fetchval(SQL.session_exists, session_id) is None:
+                raise NotFound("session", session_id)
+            raise StaleLease()
+        first = row["seq"] - len(events) + 1
+        records = [
+            Record(session_id=session_id, seq=first + i, at=row["at"], event=event) for i, event in enumerate(events)
+        ]
+        await connection.execute(
+            SQL.insert_events,
+            session_id,
+            [record.seq for record in records],
+            [event.turn_id for event in events],
+            [event.type for event in events],
+            [event.model_dump(mode="json", exclude={"turn_id", "type"}) for event in events],
+            row["at"],
+        )
+        for record in records:
+            await self._project(connection, record)
+        await connection.execute(SQL.wake_readers, f"{session_id}:{row['seq']}:{events[-1].type}")
+        return records
+
+    async def read(self, session_id: SessionId, after: int = 0, limit: int = PAGE) -> list[Record]:
+        """Up to `limit` events with a higher number than `after`, in order."""
+        async with postgres.acquired(self._pool) as connection:
+            rows = await connection.fetch(SQL.events_after, session_id, after, limit)
+        return [_record(row) for row in rows]
+
+    async def of_turn(self, turn_id: TurnId) -> list[Record]:
+        """All events of one turn, in order."""
+        async with postgres.acquired(self._pool) as connection:
+            return [_record(row) for row in await connection.fetch(SQL.events_of_turn, turn_id)]
+
+    async def last_seq(self, session_id: SessionId) -> int:
+        """The number of the session's last event; raises NotFound."""
+        async with postgres.acquired(self._pool) as connection:
+            seq = await connection.fetchval(SQL.last_seq, session_id)
+        if seq is None:
+            raise NotFound("session", session_id)
+        return int(seq)
+
+    async def follow(self, session_id: SessionId, after: int = 0) -> AsyncIterator[Record]:
+        """Every event after `after`, once, in order, for as long as the caller listens."""
+        with self._wakeups.of(session_id) as awake:
+            while True:
+                awake.clear()
+                while page := await self.read(session_id, after):
+                    for record in page:
+                        after = record.seq
+                        yield record
+                await self._wakeups.wait(awake)
+
+
+def _record(row: Any) -> Record:
+    payload = {"type": row["type"], "turn_id": row["turn_id"], **row["payload"]}
+    at: datetime = row["at"]
+    return Record(session_id=row["session_id"], seq=row["seq"], at=at, event=EVENT.validate_python(payload))

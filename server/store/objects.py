@@ -1,0 +1,218 @@
+"""Bytes named by their sha256: in files of the data folder, or in any S3-compatible store.
+
+Neither decides who may read: callers do, and hand out links that expire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cellwright.server.domain import Sha256
+from cellwright.server.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from minio import Minio
+
+CHUNK_BYTES = 256 * 1024
+
+
+class Objects(Protocol):
+    """A store of immutable objects."""
+
+    async def put(self, sha256: Sha256, source: Path) -> None:
+        """Stores the file `source`, whose content has that hash; again is harmless. Durable when it returns."""
+
+    def read(self, sha256: Sha256, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes, or a range of them, in chunks; raises KeyError when there is no such object."""
+
+    async def delete(self, sha256: Sha256) -> None:
+        """Removes an object; one that is not there is no error."""
+
+    async def link(self, sha256: Sha256, name: str, mime: str, expires_s: int) -> str | None:
+        """A link of the store's own that ends after `expires_s`, or None where the server must serve the bytes."""
+
+    async def check(self) -> None:
+        """A real round trip; raises StoreUnavailable."""
+
+
+async def read_all(objects: Objects, sha256: Sha256) -> bytes:
+    """A whole object, for those that are known to be small."""
+    return b"".join([chunk async for chunk in objects.read(sha256)])
+
+
+class Spooled:
+    """Collects bytes of unknown length in a temporary file while hashing them. Blocking; small calls."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        handle, path = tempfile.mkstemp(prefix="cellwright-", dir=folder)
+        self._file = os.fdopen(handle, "wb")
+        self._hash = hashlib.sha256()
+        self.path, self.size_bytes = Path(path), 0
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self.size_bytes += len(data)
+
+    def finish(self) -> Sha256:
+        """Closes the file, which then holds it all, and names its content."""
+        self._file.close()
+        return Sha256(self._hash.hexdigest())
+
+    def remove(self) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class FileObjects:
+    """Objects as files `ab/cdef…`: written beside their place, synced, then renamed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _path(self, sha256: Sha256) -> Path:
+        return self._folder / sha256[:2] / sha256[2:]
+
+    async def put(self, sha256: Sha256, source: Path) -> None:
+        await asyncio.to_thread(self._put, sha256, source)
+
+    def _put(self, sha256: Sha256, source: Path) -> None:
+        place = self._path(sha256)
+        if place.exists():
+            return
+        place.parent.mkdir(exist_ok=True, mode=0o700)
+        try:
+            handle, name = tempfile.mkstemp(dir=place.parent)
+            with os.fdopen(handle, "wb") as target, source.open("rb") as data:
+                while chunk := data.read(CHUNK_BYTES):
+                    target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+            os.rename(name, place)
+            folder = os.open(place.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+        except OSError as error:
+            with contextlib.suppress(OSError, UnboundLocalError):
+                os.unlink(name)
+            raise StoreUnavailable(f"The object could not be stored: {error.strerror}.") from error
+
+    async def read(self, sha256: Sha256, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        try:
+            file = await asyncio.to_thread(self._path(sha256).open, "rb")
+        except FileNotFoundError:
+            raise KeyError(sha256) from None
+        with file:
+            file.seek(start)
+            left = length
+            while left is None or left > 0:
+                chunk = await asyncio.to_thread(file.read, CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
+                if not chunk:
+                    return
+                if left is not None:
+                    left -= len(chunk)
+                yield chunk
+
+    async def delete(self, sha256: Sha256) -> None:
+        await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
+
+    async def link(self, sha256: Sha256, name: str, mime: str, expires_s: int) -> str | None:
+        return None
+
+    async def check(self) -> None:
+        def probe() -> None:
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                file.write(b"cellwright")
+
+        try:
+            await asyncio.to_thread(probe)
+        except OSError as error:
+            raise StoreUnavailable(f"The folder of objects cannot be written: {error}") from error
+
+
+class S3Objects:
+    """Objects in a bucket, under `objects/<sha256>`; the bucket is made if it is not there."""
+
+    def __init__(self, client: Minio, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+
+    @classmethod
+    def connect(
+        cls, endpoint: str, access_key: str, secret_key: str, bucket: str, region: str | None, secure: bool
+    ) -> S3Objects:
+        import urllib3
+        from minio import Minio
+
+        pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=5, read=60),
+            retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+            maxsize=16,
+        )
+        client = Minio(
+            endpoint, access_key=access_key, secret_key=secret_key, region=region, secure=secure, http_client=pool
+        )
+        return cls(client, bucket)
+
+    @staticmethod
+    def _key(sha256: Sha256) -> str:
+        return f"objects/{sha256}"
+
+    async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        from minio.error import MinioException, S3Error
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return await asyncio.to_thread(function, *args, **kwargs)
+        except S3Error as error:
+            if error.code in ("NoSuchKey", "NoSuchBucket"):
+                raise KeyError(error.object_name or self._bucket) from error
+            raise StoreUnavailable(f"The object store refuses: {error.code}.") from error
+        except (MinioException, HTTPError, OSError, ValueError) as error:
+            raise StoreUnavailable(f"The object store does not answer: {type(error).__name__}.") from error
+
+    async def prepare(self) -> None:
+        """Makes the bucket; raises StoreUnavailable."""
+        if not await self._call(self._client.bucket_exists, self._bucket):
+            await self._call(self._client.make_bucket, self._bucket)
+
+    async def put(self, sha256: Sha256, source: Path) -> None:
+        key = self._key(sha256)
+        with contextlib.suppress(KeyError):
+            held = await self._call(self._client.stat_object, self._bucket, key)
+            if held.size == source.stat().st_size:
+                return
+        await self._call(self._client.fput_object, self._bucket, key, str(source))
+
+    async def read(self, sha256: Sha256, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        if length == 0:
+            return
+        answer = await self._call(
+            self._client.get_object, self._bucket, self._key(sha256), offset=start, length=length or 0
+        )
+        try:
+            while chunk := await self._call(answer.read, CHUNK_BYTES):
+                yield chunk
+        finally:
+            answer.close()
+            answer.release_conn()
+
+    async def delete(self, sha256: Sha256) -> None:
+        with contextlib.suppress(KeyError):
+            await self._call(self._client.remove_object, self._bucket, self._key(sha256))
+
+    async def link(self, sha256: Sha256, name: str, mime: str, expires_s: int) -> str | None:
+        # The server signs links of its own: it decides the type, name and sandboxing policy of what it serves,
+        # which no S3 store does for HTML or SVG, and works where the store is out of a browser's reach.
+        return None
+
+    async def check(self) -> None:
+        if not await self._call(self._client.bucket_exists, self._bucket):
+            raise StoreUnavailable(f"The object store has no bucket {self._bucket!r}.")

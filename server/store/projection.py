@@ -1,0 +1,249 @@
+"""What each event means for the tables: written in the transaction that appends the event."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from decimal import Context, Decimal
+from typing import Any
+
+from cellwright.notebooks.document import Cell, CellId
+from cellwright.notebooks.outputs import references
+from cellwright.server import events as e
+from cellwright.server.domain import SessionId, Usage
+from cellwright.server.store import postgres, queries
+
+SQL = queries.load("projection")
+OBJECTS = queries.load("artifacts")
+PREVIEW_CHARACTERS = 100
+EXACT = Context(prec=4_000)
+"""Halving a gap adds a digit: enough for thousands of cells put in at one spot."""
+
+Connection = postgres.Connection
+
+
+async def project(connection: Connection, record: e.Record) -> None:
+    """Writes what `record` describes."""
+    write = _PROJECTIONS.get(type(record.event))
+    if write is not None:
+        await write(connection, record, record.event)
+
+
+async def _session_changed(connection: Connection, record: e.Record, event: e.SessionChanged) -> None:
+    await connection.execute(SQL.change_session, record.session_id, event.changes)
+
+
+async def _title_changed(connection: Connection, record: e.Record, event: e.TitleChanged) -> None:
+    await connection.execute(SQL.set_title, record.session_id, event.title, event.by)
+
+
+async def _turn_queued(connection: Connection, record: e.Record, event: e.TurnQueued) -> None:
+    request = event.request.model_dump(mode="json")
+    await connection.execute(
+        SQL.insert_turn, event.turn_id, record.session_id, event.n, event.query, request, record.at
+    )
+    await connection.execute(SQL.count_turn, record.session_id, event.n)
+    await _insert_message(connection, record, event.message)
+
+
+async def _turn_started(connection: Connection, record: e.Record, event: e.TurnStarted) -> None:
+    await connection.execute(SQL.start_turn, event.turn_id, record.at)
+    await connection.execute(SQL.move_head, record.session_id, event.turn_id)
+
+
+async def _turn_ended(connection: Connection, record: e.Record, event: e.TurnEnded) -> None:
+    status = event.type.removeprefix("turn.")
+    usage = event.usage.model_dump()
+    await connection.execute(SQL.end_turn, event.turn_id, status, event.answer, event.cause, usage, record.at)
+    await connection.execute(SQL.insert_snapshot, record.session_id, event.turn_id)
+    await connection.execute(SQL.rest_session, record.session_id)
+
+
+async def _message_completed(connection: Connection, record: e.Record, event: e.MessageCompleted) -> None:
+    await _insert_message(connection, record, event.message)
+    if event.usage.calls:
+        before = Usage.model_validate(await connection.fetchval(SQL.read_usage, record.session_id))
+        await connection.execute(SQL.add_usage, record.session_id, (before + event.usage).model_dump())
+
+
+async def _insert_message(connection: Connection, record: e.Record, message: e.Message) -> None:
+    await connection.execute(
+        SQL.insert_message,
+        message.id,
+        record.session_id,
+        message.turn_id,
+        record.seq,
+        message.role,
+        message.content,
+        message.code,
+        message.thoughts,
+        [call.model_dump() for call in message.tool_calls],
+        message.token_count,
+        message.model,
+        message.agent,
+        message.response_time_ms,
+        message.is_error,
+        message.metadata,
+        record.at,
+    )
+    await connection.execute(SQL.count_message, record.session_id, " ".join(message.content.split())[:PREVIEW_CHARACTERS])
+
+
+async def _tool_completed(connection: Connection, record: e.Record, event: e.ToolCompleted) -> None:
+    await connection.execute(SQL.add_tool_result, event.message_id, event.result.model_dump())
+
+
+async def _cell_started(connection: Connection, record: e.Record, event: e.CellStarted) -> None:
+    await connection.execute(
+        SQL.insert_run,
+        event.execution_id,
+        record.session_id,
+        event.turn_id,
+        event.message_id,
+        event.cell_id,
+        event.call_id,
+        event.source,
+        event.purpose,
+        event.kernel_id,
+        event.kernel_incarnation,
+        record.at,
+    )
+    cell = Cell(CellId(event.cell_id), "code", event.source, metadata=event.metadata)
+    await _write_cell(connection, record, cell, after=event.after, insert_only=False)
+
+
+async def _cell_completed(connection: Connection, record: e.Record, event: e.CellCompleted) -> None:
+    status, cause = event.status.value, event.cause
+    await connection.execute(
+        SQL.end_run, event.execution_id, status, cause, event.execution_count, event.duration_ms, record.at
+    )
+    if event.message_id is not None:
+        entry = {
+            "cell_id": event.cell_id,
+            "status": status,
+            "duration_ms": event.duration_ms,
+            "text": event.text[:2_000],
+        }
+        await connection.execute(SQL.add_execution_log, event.message_id, entry)
+    row = await connection.fetchrow(SQL.cell_now, record.session_id, event.cell_id)
+    if row is None:  # The user deleted the cell while it ran.
+        return
+    cell = Cell(
+        CellId(event.cell_id), row["kind"], row["source"], tuple(event.outputs), event.execution_count, row["metadata"]
+    )
+    await _write_cell(connection, record, cell, after=None, insert_only=False)
+
+
+async def _cells_edited(connection: Connection, record: e.Record, event: e.CellsEdited) -> None:
+    for edit in event.edits:
+        match edit.op:
+            case "delete":
+                await _close(connection, record, edit.cell_id)
+                await connection.execute(SQL.set_revision, record.session_id, record.seq)
+            case "move":
+                row = await connection.fetchrow(SQL.cell_now, record.session_id, edit.cell_id)
+                if row is None:
+                    continue
+                await _close(connection, record, edit.cell_id)
+                place = await _place_behind(connection, record.session_id, edit.after)
+                await connection.execute(
+                    SQL.open_cell, record.session_id, edit.cell_id, row["version"], place, record.seq
+                )
+                await connection.execute(SQL.set_revision, record.session_id, record.seq)
+            case _:
+                assert edit.cell is not None
+                await _write_cell(
+                    connection, record, content_cell(edit.cell), after=edit.after, insert_only=edit.op == "insert"
+                )
+
+
+def content_cell(content: e.CellContent) -> Cell:
+    """The notebook's cell for what an event holds of it."""
+    return Cell(
+        CellId(content.id),
+        content.kind,
+        content.source,
+        tuple(content.outputs),
+        content.execution_count,
+        content.metadata,
+    )
+
+
+async def _write_cell(
+    connection: Connection, record: e.Record, cell: Cell, *, after: str | None, insert_only: bool
+) -> None:
+    """Puts a version of a cell in its place: where the cell stands, or behind `after` if it is not there yet."""
+    session_id = record.session_id
+    await connection.execute(
+        SQL.put_version,
+        session_id,
+        cell.version,
+        cell.kind,
+        cell.source,
+        list(cell.outputs),
+        cell.execution_count,
+        dict(cell.metadata),
+    )
+    for sha256 in references(cell.outputs):
+        await connection.execute(OBJECTS.refer, sha256, session_id, f"cell:{cell.version}")
+    row = await connection.fetchrow(SQL.cell_now, session_id, cell.id)
+    if row is not None and not insert_only:
+        place = row["place"]
+    else:
+        place = await _place_behind(connection, session_id, after)
+    await _close(connection, record, cell.id)
+    await connection.execute(SQL.open_cell, session_id, cell.id, cell.version, place, record.seq)
+    await connection.execute(SQL.set_revision, session_id, record.seq)
+
+
+async def _close(connection: Connection, record: e.Record, cell_id: str) -> None:
+    await connection.execute(SQL.close_cell, record.session_id, cell_id, record.seq)
+    await connection.execute(SQL.drop_empty_intervals, record.session_id, cell_id, record.seq)
+
+
+async def _place_behind(connection: Connection, session_id: SessionId, after: str | None) -> Decimal:
+    """A place between the cell `after` and the next one; before all of them when `after` is None."""
+    if after is None:
+        first = await connection.fetchval(SQL.first_place, session_id)
+        return Decimal(1) if first is None else Decimal(first) - 1
+    row = await connection.fetchrow(SQL.cell_now, session_id, after)
+    if row is None:  # Deleted meanwhile: the end is the place that surprises least.
+        last = await connection.fetchval(SQL.last_place, session_id)
+        return Decimal(1) if last is None else Decimal(last) + 1
+    place = Decimal(row["place"])
+    following = await connection.fetchval(SQL.next_place, session_id, place)
+    if following is None:
+        return place + 1
+    return EXACT.divide(EXACT.add(place, Decimal(following)), Decimal(2))
+
+
+async def _artifact_ready(connection: Connection, record: e.Record, event: e.ArtifactReady | e.FileUploaded) -> None:
+    artifact = event.artifact
+    await connection.execute(OBJECTS.refer, artifact.sha256, record.session_id, f"artifact:{artifact.id}")
+    await connection.execute(
+        SQL.artifact_is_ready, artifact.id, artifact.sha256, artifact.size_bytes, artifact.metadata
+    )
+
+
+async def _kernel_changed(connection: Connection, record: e.Record, event: e.KernelChanged) -> None:
+    kernel_id = None if event.status in ("died", "hibernated") else event.kernel_id
+    await connection.execute(SQL.set_kernel, record.session_id, kernel_id, event.incarnation)
+
+
+_PROJECTIONS: dict[type[Any], Callable[[Connection, e.Record, Any], Awaitable[None]]] = {
+    e.SessionChanged: _session_changed,
+    e.TitleChanged: _title_changed,
+    e.TurnQueued: _turn_queued,
+    e.TurnStarted: _turn_started,
+    e.TurnCompleted: _turn_ended,
+    e.TurnFailed: _turn_ended,
+    e.TurnStopped: _turn_ended,
+    e.TurnInterrupted: _turn_ended,
+    e.MessageCompleted: _message_completed,
+    e.ToolCompleted: _tool_completed,
+    e.CellStarted: _cell_started,
+    e.CellCompleted: _cell_completed,
+    e.CellsEdited: _cells_edited,
+    e.FileUploaded: _artifact_ready,
+    e.ArtifactReady: _artifact_ready,
+    e.KernelChanged: _kernel_changed,
+}

@@ -1,0 +1,208 @@
+-- The database as it is today. `migrations/` leads to the same; a test compares them.
+
+CREATE TABLE sessions (
+    id uuid PRIMARY KEY,
+    owner text NOT NULL,
+    key text,
+    title text NOT NULL,
+    title_by text NOT NULL DEFAULT 'default' CHECK (title_by IN ('default', 'model', 'user')),
+    agent text NOT NULL,
+    model text,
+    kernel_name text,
+    status text NOT NULL DEFAULT 'idle' CHECK (status IN ('active', 'idle', 'hibernated', 'expired')),
+    notebook_path text NOT NULL,
+    workspace text NOT NULL,
+    metadata jsonb NOT NULL DEFAULT '{}',
+    preferences jsonb NOT NULL DEFAULT '{}',
+    message_count integer NOT NULL DEFAULT 0,
+    turn_count integer NOT NULL DEFAULT 0,
+    last_message_preview text NOT NULL DEFAULT '',
+    usage jsonb NOT NULL DEFAULT '{}',
+    -- The log's and the notebook's position; the tip of the tree of turns.
+    seq bigint NOT NULL DEFAULT 0,
+    revision bigint NOT NULL DEFAULT 0,
+    head_turn_id uuid,
+    -- Who may write turns: the lease and its fence, on the database's clock.
+    lease_owner text,
+    generation bigint NOT NULL DEFAULT 0,
+    lease_expires_at timestamptz,
+    kernel_id text,
+    kernel_incarnation integer NOT NULL DEFAULT 0,
+    parent_session_id uuid,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    last_activity timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (owner, key)
+);
+CREATE INDEX sessions_by_activity ON sessions (owner, last_activity DESC, id);
+CREATE INDEX sessions_by_lease ON sessions (lease_owner, lease_expires_at) WHERE lease_owner IS NOT NULL;
+
+CREATE TABLE events (
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    seq bigint NOT NULL,
+    turn_id uuid,
+    type text NOT NULL,
+    payload jsonb NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (session_id, seq)
+);
+CREATE INDEX events_by_turn ON events (turn_id, seq) WHERE turn_id IS NOT NULL;
+
+CREATE TABLE turns (
+    id uuid PRIMARY KEY,
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    n integer NOT NULL,
+    parent_id uuid,
+    status text NOT NULL DEFAULT 'queued'
+        CHECK (status IN ('queued', 'running', 'completed', 'failed', 'stopped', 'interrupted')),
+    query text NOT NULL,
+    request jsonb NOT NULL DEFAULT '{}',
+    answer text,
+    cause text,
+    usage jsonb NOT NULL DEFAULT '{}',
+    revision bigint,
+    stop_requested boolean NOT NULL DEFAULT false,
+    metadata jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    ended_at timestamptz,
+    UNIQUE (session_id, n)
+);
+CREATE INDEX turns_open ON turns (session_id, n) WHERE status IN ('queued', 'running');
+
+CREATE TABLE messages (
+    id uuid PRIMARY KEY,
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    turn_id uuid REFERENCES turns ON DELETE CASCADE,
+    seq bigint NOT NULL,
+    role text NOT NULL CHECK (role IN ('user', 'assistant', 'system')),
+    content text NOT NULL,
+    code text,
+    thoughts text,
+    tool_calls jsonb NOT NULL DEFAULT '[]',
+    tool_results jsonb NOT NULL DEFAULT '[]',
+    token_count integer NOT NULL DEFAULT 0,
+    model text,
+    agent text,
+    response_time_ms integer,
+    is_error boolean NOT NULL DEFAULT false,
+    execution_logs jsonb NOT NULL DEFAULT '[]',
+    metadata jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX messages_in_order ON messages (session_id, seq);
+CREATE INDEX messages_by_turn ON messages (turn_id, seq);
+
+-- A cell's versions never change; each is named by its content.
+CREATE TABLE cell_versions (
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    version text NOT NULL,
+    kind text NOT NULL,
+    source text NOT NULL,
+    outputs jsonb NOT NULL,
+    execution_count integer,
+    metadata jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (session_id, version)
+);
+
+-- Which version of which cell stood where, from one revision until before another: the notebook at any
+-- revision is one range query, and a turn adds only what it changed.
+CREATE TABLE notebook_cells (
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    cell_id text NOT NULL,
+    version text NOT NULL,
+    place numeric NOT NULL,
+    from_revision bigint NOT NULL,
+    until_revision bigint,
+    PRIMARY KEY (session_id, cell_id, from_revision)
+);
+CREATE UNIQUE INDEX notebook_cells_now ON notebook_cells (session_id, cell_id) WHERE until_revision IS NULL;
+CREATE INDEX notebook_cells_in_order ON notebook_cells (session_id, place) WHERE until_revision IS NULL;
+CREATE INDEX notebook_cells_ended ON notebook_cells (session_id, until_revision) WHERE until_revision IS NOT NULL;
+
+CREATE TABLE cell_runs (
+    execution_id uuid PRIMARY KEY,
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    turn_id uuid,
+    message_id uuid,
+    cell_id text NOT NULL,
+    call_id text,
+    source text NOT NULL,
+    purpose text NOT NULL DEFAULT '',
+    status text,
+    cause text,
+    execution_count integer,
+    duration_ms integer,
+    kernel_id text,
+    kernel_incarnation integer NOT NULL DEFAULT 0,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz
+);
+CREATE INDEX cell_runs_by_turn ON cell_runs (turn_id, started_at);
+CREATE INDEX cell_runs_by_session ON cell_runs (session_id, started_at);
+
+CREATE TABLE snapshots (
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    revision bigint NOT NULL,
+    turn_id uuid REFERENCES turns ON DELETE CASCADE,
+    metadata jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (session_id, revision, turn_id)
+);
+
+CREATE TABLE checkpoints (
+    id uuid PRIMARY KEY,
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    turn_id uuid REFERENCES turns ON DELETE CASCADE,
+    seq bigint NOT NULL,
+    revision bigint NOT NULL,
+    label text,
+    variables jsonb NOT NULL DEFAULT '{}',
+    size_bytes bigint NOT NULL DEFAULT 0,
+    metadata jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX checkpoints_by_session ON checkpoints (session_id, seq);
+
+-- Bytes named by their content. An object is there as long as a reference is.
+CREATE TABLE objects (
+    sha256 text PRIMARY KEY,
+    size_bytes bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE artifacts (
+    id uuid PRIMARY KEY,
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    turn_id uuid,
+    message_id uuid,
+    cell_id text,
+    name text NOT NULL,
+    file_type text NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('result', 'intermediate', 'debug', 'context', 'data', 'model')),
+    mime_type text NOT NULL,
+    size_bytes bigint NOT NULL DEFAULT 0,
+    sha256 text,
+    status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'ready', 'failed')),
+    description text NOT NULL DEFAULT '',
+    tags jsonb NOT NULL DEFAULT '{}',
+    parents jsonb NOT NULL DEFAULT '[]',
+    derived_from text,
+    created_by text NOT NULL,
+    access_count integer NOT NULL DEFAULT 0,
+    last_accessed timestamptz,
+    expires_at timestamptz,
+    metadata jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX artifacts_by_session ON artifacts (session_id, created_at DESC);
+CREATE INDEX artifacts_by_object ON artifacts (sha256);
+
+CREATE TABLE object_refs (
+    sha256 text NOT NULL REFERENCES objects,
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    holder text NOT NULL,
+    PRIMARY KEY (sha256, session_id, holder)
+);
+CREATE INDEX object_refs_by_session ON object_refs (session_id);
