@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellwright.notebooks.outputs import Change, Clear, Show, Update
+from cellwright.notebooks.outputs import TABLE_MIME, Change, Clear, Show, Update
 
 
 def change(message: dict[str, Any]) -> Change | None:
@@ -14,13 +14,12 @@ def change(message: dict[str, Any]) -> Change | None:
         case "stream":
             return Show({"output_type": "stream", "name": content["name"], "text": content["text"]})
         case "display_data":
-            output = {"output_type": "display_data", "data": content["data"], "metadata": content.get("metadata", {})}
+            output = {"output_type": "display_data", **_bundle(content)}
             return Show(output, display_id(content))
         case "execute_result":
             output = {
                 "output_type": "execute_result",
-                "data": content["data"],
-                "metadata": content.get("metadata", {}),
+                **_bundle(content),
                 "execution_count": content.get("execution_count"),
             }
             return Show(output, display_id(content))
@@ -39,6 +38,14 @@ def change(message: dict[str, Any]) -> Change | None:
             return Clear(bool(content.get("wait", False)))
         case _:
             return None
+
+
+def _bundle(content: dict[str, Any]) -> dict[str, Any]:
+    """Data and metadata, with what only we read of a table moved to the metadata, where notebooks keep it quietly."""
+    data, metadata = dict(content["data"]), dict(content.get("metadata") or {})
+    if TABLE_MIME in data:
+        metadata[TABLE_MIME] = data.pop(TABLE_MIME)
+    return {"data": data, "metadata": metadata}
 
 
 def display_id(content: dict[str, Any]) -> str | None:

@@ -16,6 +16,9 @@ OBJECT = "cellwright/object"
 
 REFERENCE_ABOVE_BYTES = 64 * 1024
 
+TABLE_MIME = "application/vnd.cellwright.table+json"
+"""Columns, types and first rows of a shown table: sent by our kernel beside the HTML, kept in the output's metadata."""
+
 TEXT_MIMES = ("text/", "image/svg+xml", "application/javascript")
 
 

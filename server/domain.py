@@ -201,6 +201,7 @@ class TurnRequest(Frozen):
     model: str | None = None
     max_iterations: int | None = None
     file_ids: list[ArtifactId] = []
+    kind: Literal["ask", "execute"] = Field("ask", description="execute: the query is a cell to run without a model")
     asked_by: str = ""
 
 

@@ -164,6 +164,12 @@ def _table(frame: Any) -> Description:
     return {"columns": described, "rows": rows}
 
 
+def table(frame: Any) -> Description:
+    """Shape, columns and first rows of a table that is shown."""
+    told = _table(frame)
+    return {"rows": int(frame.shape[0]), "columns": told["columns"], "preview": told["rows"]}
+
+
 def _plain(value: Any) -> Any:
     if hasattr(value, "item") and type(value).__module__ == "numpy":
         value = value.item()

@@ -11,7 +11,8 @@ from typing import Any
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
-from traitlets import Type, Unicode
+from IPython.core.formatters import JSONFormatter
+from traitlets import ObjectName, Type, Unicode
 
 from cellwright.kernels.inside import inspect
 from cellwright.kernels.inside.bounds import BoundedStream
@@ -32,6 +33,13 @@ class CellwrightShell(ZMQInteractiveShell):
         yield
 
 
+class TableFormatter(JSONFormatter):
+    """Tells a shown table's columns, types and first rows beside its HTML."""
+
+    format_type = Unicode("application/vnd.cellwright.table+json")
+    print_method = ObjectName("_cellwright_table_")
+
+
 class CellwrightKernel(IPythonKernel):
     """Runs a cell of ours (`metadata.cellwright`) at most once, and only for the newest owner of the session."""
 
@@ -44,6 +52,11 @@ class CellwrightKernel(IPythonKernel):
         self._generation = 0
         self._ran: set[str] = set()
         self._reply: dict[str, Any] = {}
+        formatter = TableFormatter(parent=self.shell.display_formatter)
+        for module in ("pandas", "pandas.core.frame"):
+            formatter.for_type_by_name(module, "DataFrame", inspect.table)
+        self.shell.display_formatter.formatters[formatter.format_type] = formatter
+        self.shell.display_formatter.active_types = list(self.shell.display_formatter.formatters)
 
     async def execute_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
         ours = parent.get("metadata", {}).get("cellwright")

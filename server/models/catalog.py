@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,15 +23,16 @@ class Models:
     def default(self) -> str | None:
         return self._settings.model
 
-    def get(self, name: str | None) -> Model:
+    async def get(self, name: str | None) -> Model:
         """The model of that name, or the default one; raises NoModel, NotFound or Invalid."""
         name = name or self._settings.model
         if not name:
             raise NoModel()
         if name.startswith(rehearsal.PREFIX):
-            return rehearsal.RehearsedModel(name, rehearsal.load(self._rehearsal(name.removeprefix(rehearsal.PREFIX))))
+            path = self._rehearsal(name.removeprefix(rehearsal.PREFIX))
+            return rehearsal.RehearsedModel(name, await asyncio.to_thread(rehearsal.load, path))
         model = LiteLLMModel(name, self._settings.api_base, self._settings.api_key)
-        return FencedModel(model) if self._is_fenced(name) else model
+        return FencedModel(model) if await asyncio.to_thread(self._is_fenced, name) else model
 
     def _rehearsal(self, name: str) -> Path:
         packaged = Path(str(files("cellwright.server.demo"))) / f"{name}{rehearsal.SUFFIX}"

@@ -1,7 +1,7 @@
 """Live text on its way to readers: Redis, or its stand-in within the process. Losing it all costs latency only.
 
-What is live in a session (the message being written, the cell that runs) is one list of deltas; its place in
-that list numbers a delta. A reader subscribes, reads the list so far, and drops what it has seen.
+What is live in a session (the message being written, the cell that runs) is one list of deltas, numbered by the
+process that writes them. A reader subscribes, reads the list so far, and drops what it has seen.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import structlog
 from redis.exceptions import RedisError
@@ -23,7 +24,6 @@ from cellwright.server.errors import StoreUnavailable
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-LIVE_ENTRIES = 2_000
 LIVE_TTL_S = 3_600
 QUEUE_ENTRIES = 1_000
 RECONNECT_S = 0.5
@@ -54,18 +54,28 @@ class Hot:
         self._redis = redis
         self._readers: dict[SessionId, set[asyncio.Queue[Delta]]] = defaultdict(set)
         self._down = False
+        self._writer, self._number = uuid4().hex[:8], 0
 
     async def publish(self, session_id: SessionId, delta: Delta) -> None:
         """Adds a delta to what is live. A Redis that is away is not an error: the log will tell."""
+        await self._write(session_id, delta, fresh=False)
+
+    async def replace(self, session_id: SessionId, delta: Delta) -> None:
+        """Puts `delta`, a snapshot, in the place of all deltas so far."""
+        await self._write(session_id, delta, fresh=True)
+
+    async def _write(self, session_id: SessionId, delta: Delta, *, fresh: bool) -> None:
         key = f"live:{session_id}"
-        text = json.dumps(delta)
+        self._number += 1
+        text = json.dumps({"writer": self._writer, "number": self._number, **delta})
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
+                if fresh:
+                    pipe.delete(key)
                 pipe.rpush(key, text)
                 pipe.expire(key, LIVE_TTL_S)
-                pipe.ltrim(key, -LIVE_ENTRIES, -1)
-                length, *_ = await pipe.execute()
-            await self._redis.publish(key, json.dumps({"place": length, **delta}))
+                pipe.publish(key, text)
+                await pipe.execute()
             self._down = False
         except (RedisError, OSError) as error:
             self._report(error)

@@ -1,6 +1,6 @@
 """Bytes named by their sha256: in files of the data folder, or in any S3-compatible store.
 
-Neither decides who may read: callers do, and hand out links that expire.
+Neither decides who may read: callers do. Links are signed by the server (docs/decisions/0003).
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ class Objects(Protocol):
 
     async def delete(self, sha256: Sha256) -> None:
         """Removes an object; one that is not there is no error."""
-
-    async def link(self, sha256: Sha256, name: str, mime: str, expires_s: int) -> str | None:
-        """A link of the store's own that ends after `expires_s`, or None where the server must serve the bytes."""
 
     async def check(self) -> None:
         """A real round trip; raises StoreUnavailable."""
@@ -124,9 +121,6 @@ class FileObjects:
     async def delete(self, sha256: Sha256) -> None:
         await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
 
-    async def link(self, sha256: Sha256, name: str, mime: str, expires_s: int) -> str | None:
-        return None
-
     async def check(self) -> None:
         def probe() -> None:
             with tempfile.TemporaryFile(dir=self._folder) as file:
@@ -207,11 +201,6 @@ class S3Objects:
     async def delete(self, sha256: Sha256) -> None:
         with contextlib.suppress(KeyError):
             await self._call(self._client.remove_object, self._bucket, self._key(sha256))
-
-    async def link(self, sha256: Sha256, name: str, mime: str, expires_s: int) -> str | None:
-        # The server signs links of its own: it decides the type, name and sandboxing policy of what it serves,
-        # which no S3 store does for HTML or SVG, and works where the store is out of a browser's reach.
-        return None
 
     async def check(self) -> None:
         if not await self._call(self._client.bucket_exists, self._bucket):

@@ -45,13 +45,13 @@ def on_endings(handler: Callable[[int, FrameType | None], None]) -> None:
 
 def run(command: list[str], environment: dict[str, str]) -> int:
     """Run the command and return its exit code as a shell would."""
+    # Ctrl-C reaches the command by itself; it decides what to make of it.
+    signal.signal(signal.SIGINT, ignore)
     try:
         child = subprocess.Popen(command, env={**os.environ, **environment})
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr)
         return 127
-    # Ctrl-C reaches the command by itself; it decides what to make of it.
-    signal.signal(signal.SIGINT, ignore)
     try:
         code = child.wait()
     except Ended:

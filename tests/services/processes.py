@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -62,7 +62,6 @@ class Process:
     command: Sequence[str]
     log: Path
     user: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
@@ -123,7 +122,7 @@ class Process:
                 stdin=stdin,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**_ENVIRONMENT, **self.environment},
+                env=_ENVIRONMENT,
                 cwd="/",
                 user=self.user,
                 group=self.user,

@@ -1,0 +1,225 @@
+"""What an agent can do: each tool has arguments that are checked, and a result in words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cellwright.kernels.errors import KernelError
+from cellwright.notebooks.errors import EditConflict, NotebookError
+from cellwright.notebooks.render import bounded
+from cellwright.server.domain import ToolCall, ToolResult, Variable
+from cellwright.server.errors import NotFound
+from cellwright.server.models.protocol import ToolSchema
+from cellwright.server.workbench import Workbench
+
+READ_CHARACTERS = 8_000
+READ_BYTES = 4 << 20
+
+
+class _Arguments(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RunCell(_Arguments):
+    source: str = Field(min_length=1, description="Python source of one notebook cell")
+    purpose: str = Field("", max_length=200, description="What the cell is for, in a few words")
+
+
+class EditCell(_Arguments):
+    cell_id: str = Field(min_length=4, description="The cell's id, or its first characters")
+    expected_hash: str = Field(min_length=4, description="The source hash that the cell had when you read it")
+    source: str = Field(min_length=1)
+
+
+class WriteMarkdown(_Arguments):
+    source: str = Field(min_length=1, description="Markdown text of a notebook cell")
+
+
+class ListFiles(_Arguments):
+    pass
+
+
+class ReadFile(_Arguments):
+    name: str = Field(min_length=1, description="A file of the working directory")
+    start_line: int = Field(1, ge=1)
+    lines: int = Field(200, ge=1, le=2_000)
+
+
+class InspectVariable(_Arguments):
+    name: str = Field(min_length=1)
+
+
+class Finish(_Arguments):
+    answer: str = Field(min_length=1, description="The answer to the user, in Markdown")
+    artifacts: list[str] = Field(default=[], description="Names of the figures and files that belong to the answer")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A checked call, and where its result belongs."""
+
+    bench: Workbench
+    call_id: str
+    message_id: str
+    name: str
+
+    def result(self, content: str, *, is_error: bool = False, cell_id: str | None = None) -> ToolResult:
+        return ToolResult(call_id=self.call_id, name=self.name, content=content, is_error=is_error, cell_id=cell_id)
+
+
+class Finished(Exception):
+    """The agent said that it is done: a signal, not an error."""
+
+    def __init__(self, answer: str, artifacts: list[str]) -> None:
+        super().__init__("finished")
+        self.answer, self.artifacts = answer, artifacts
+
+
+async def _run_cell(call: Call, arguments: RunCell) -> ToolResult | None:
+    await call.bench.run_cell(
+        arguments.source, arguments.purpose, call_id=call.call_id, message_id=call.message_id, tool=call.name
+    )
+    return None
+
+
+async def _edit_cell(call: Call, arguments: EditCell) -> ToolResult | None:
+    try:
+        cell = await call.bench.cell(arguments.cell_id)
+        await call.bench.replace_source(cell, arguments.expected_hash, arguments.source)
+    except (EditConflict, NotebookError, NotFound) as error:
+        return call.result(str(error), is_error=True)
+    if cell.kind != "code":
+        return call.result(f"cell {cell.id[:8]} was changed.", cell_id=cell.id)
+    await call.bench.run_cell(
+        arguments.source,
+        str(cell.metadata.get("cellwright", {}).get("purpose", "")),
+        cell_id=cell.id,
+        call_id=call.call_id,
+        message_id=call.message_id,
+        tool=call.name,
+        metadata=dict(cell.metadata),
+    )
+    return None
+
+
+async def _write_markdown(call: Call, arguments: WriteMarkdown) -> ToolResult | None:
+    cell_id = await call.bench.add_markdown(arguments.source, "note", author="agent")
+    return call.result(f"cell {cell_id[:8]} was written.", cell_id=cell_id)
+
+
+async def _list_files(call: Call, arguments: ListFiles) -> ToolResult | None:
+    found = await asyncio.to_thread(call.bench.workspace.files)
+    known = await call.bench.files()
+    lines = []
+    for file in found[:200]:
+        told = known.get(file.name)
+        columns = ", ".join(column["name"] for column in (told.metadata.get("columns") or [])) if told else ""
+        lines.append(f"{file.name}  {file.size_bytes:,} bytes{f'  columns: {columns}' if columns else ''}")
+    if len(found) > 200:
+        lines.append(f"… and {len(found) - 200} more")
+    return call.result("\n".join(lines) or "The working directory is empty.")
+
+
+async def _read_file(call: Call, arguments: ReadFile) -> ToolResult | None:
+    path = call.bench.workspace.path(arguments.name)
+    if path is None:
+        return call.result(f"There is no file {arguments.name!r} in the working directory.", is_error=True)
+
+    def read() -> str | None:
+        with path.open("rb") as file:
+            data = file.read(READ_BYTES)
+        if b"\x00" in data[:4096]:
+            return None
+        chosen = data.decode("utf-8", "replace").splitlines()
+        first = arguments.start_line - 1
+        return "\n".join(chosen[first : first + arguments.lines])
+
+    text = await asyncio.to_thread(read)
+    if text is None:
+        return call.result(f"{arguments.name} is not a text file: load it in a cell.", is_error=True)
+    return call.result(bounded(text, READ_CHARACTERS) or "(no such lines)")
+
+
+async def _inspect_variable(call: Call, arguments: InspectVariable) -> ToolResult | None:
+    try:
+        found = await call.bench.variable(arguments.name)
+    except KernelError as error:
+        return call.result(str(error), is_error=True)
+    if found is None:
+        return call.result(f"There is no variable {arguments.name!r}.", is_error=True)
+    return call.result(describe_variable(found))
+
+
+def describe_variable(variable: Variable) -> str:
+    """A variable in words, with a table's columns and first rows."""
+    shape = f" {tuple(variable.shape)}" if variable.shape is not None else ""
+    lines = [f"{variable.name}: {variable.type}{shape} {variable.preview}".rstrip()]
+    if variable.size_bytes is not None:
+        lines.append(f"{variable.size_bytes:,} bytes")
+    for column in variable.columns or ():
+        nulls = "" if column.nulls is None else f", {column.nulls} missing"
+        lines.append(f"  {column.name}: {column.dtype}{nulls}")
+    if variable.rows:
+        lines += ["first rows:", *("  " + json.dumps(row, ensure_ascii=False) for row in variable.rows)]
+    return bounded("\n".join(lines), READ_CHARACTERS)
+
+
+async def _finish(call: Call, arguments: Finish) -> ToolResult | None:
+    raise Finished(arguments.answer, arguments.artifacts)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool: its arguments, and what it does. `run` returns None where the result is already in the log."""
+
+    name: str
+    description: str
+    arguments: type[_Arguments]
+    run: Callable[[Call, Any], Awaitable[ToolResult | None]]
+
+    @property
+    def schema(self) -> ToolSchema:
+        schema = self.arguments.model_json_schema()
+        for member in schema.get("properties", {}).values():
+            member.pop("title", None)
+        schema.pop("title", None)
+        return ToolSchema(self.name, self.description, schema)
+
+
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        Tool("run_cell", "Adds a code cell to the notebook and runs it.", RunCell, _run_cell),
+        Tool("edit_cell", "Replaces the source of an existing cell, and runs it if it is code.", EditCell, _edit_cell),
+        Tool("write_markdown", "Adds a Markdown cell to the notebook.", WriteMarkdown, _write_markdown),
+        Tool("list_files", "Lists the files in the working directory.", ListFiles, _list_files),
+        Tool("read_file", "Reads lines of a text file in the working directory.", ReadFile, _read_file),
+        Tool(
+            "inspect_variable",
+            "Describes a variable: type, shape, and of a table the columns, missing values and first rows.",
+            InspectVariable,
+            _inspect_variable,
+        ),
+        Tool("finish", "Ends the turn with the answer to the user.", Finish, _finish),
+    )
+}
+
+
+async def run(bench: Workbench, call: ToolCall, message_id: str, allowed: tuple[str, ...]) -> ToolResult | None:
+    """Runs one call of a model's; a call that cannot be understood gets a result that says so."""
+    here = Call(bench, call.id, message_id, call.name)
+    tool = TOOLS.get(call.name)
+    if tool is None or call.name not in allowed:
+        return here.result(f"There is no tool {call.name!r}. There are: {', '.join(allowed)}.", is_error=True)
+    try:
+        arguments = tool.arguments.model_validate_json(call.arguments or "{}")
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()[:5])
+        return here.result(f"The arguments of {call.name} are wrong: {wrong}. Nothing was run.", is_error=True)
+    return await tool.run(here, arguments)

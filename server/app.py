@@ -1,0 +1,229 @@
+"""`Cellwright`, the one place where everything is put together: stores, kernels, models, and what uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from cellwright.kernels.inside.keeping import Keeping
+from cellwright.kernels.sessions import SessionKernels
+from cellwright.server.agent.profiles import profiles
+from cellwright.server.artifacts import Artifacts
+from cellwright.server.domain import new_id
+from cellwright.server.errors import CellwrightError, StoreUnavailable
+from cellwright.server.models.catalog import Models
+from cellwright.server.notebook_files import Contents, NotebookFiles
+from cellwright.server.sessions import Sessions
+from cellwright.server.settings import Settings
+from cellwright.server.store import migrate, postgres
+from cellwright.server.store.cells import Cells
+from cellwright.server.store.embedded import EmbeddedPostgres
+from cellwright.server.store.folder import DataFolder
+from cellwright.server.store.hot import Hot, open_redis
+from cellwright.server.store.leases import Leases
+from cellwright.server.store.log import Log
+from cellwright.server.store.objects import FileObjects, Objects, S3Objects
+from cellwright.server.store.projection import project
+from cellwright.server.store.sessions import SessionRows
+from cellwright.server.store.wake import Wakeups
+from cellwright.server.turns import Turns
+from cellwright.server.workbench import Tools
+
+log = structlog.get_logger(__name__)
+
+
+def package_version() -> str:
+    try:
+        return version("cellwright")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+class Cellwright:
+    """Opens everything in `open`, owns every background task, and closes it all in `close`."""
+
+    settings: Settings
+    rows: SessionRows
+    sessions: Sessions
+    turns: Turns
+    artifacts: Artifacts
+    log: Log
+    hot: Hot
+    models: Models
+    kernels: SessionKernels
+    tools: Tools
+
+    def __init__(
+        self, settings: Settings, kernel_manager: Any, contents: Contents, root: Path, url: str | None = None
+    ) -> None:
+        self.settings, self.root, self._url = settings, root, url
+        self._kernel_manager, self._contents = kernel_manager, contents
+        self.folder = DataFolder(settings.data_dir)
+        self._postgres: EmbeddedPostgres | None = None
+        self._pool: postgres.Pool | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._objects: Objects | None = None
+
+    async def open(self, wait_s: float = 0.0) -> None:
+        """Opens stores, applies migrations, takes kernels and turns of a former server back.
+
+        Raises StoreUnavailable or DataFolderInUse, and then holds nothing.
+        """
+        try:
+            await self._open(wait_s)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self, wait_s: float) -> None:
+        settings = self.settings
+        await asyncio.to_thread(self.folder.open, {"url": self._url, "version": package_version()}, wait_s)
+        dsn = settings.database_url
+        if dsn is None:
+            self._postgres = EmbeddedPostgres(self.folder)
+            dsn = await asyncio.to_thread(self._postgres.start)
+        self._pool = await postgres.open_pool(dsn)
+        async with postgres.acquired(self._pool) as connection:
+            await migrate.migrate(connection)  # type: ignore[arg-type]
+        wakeups = Wakeups(dsn)
+        self.log = Log(self._pool, wakeups, project)
+        self.hot = Hot(open_redis(settings.redis_url))
+        self._objects = await self._open_objects()
+        self.artifacts = Artifacts(self._pool, self.log, self._objects, self.folder.secret("links"))
+        self.rows = SessionRows(self._pool)
+        cells = Cells(self._pool)
+        self.kernels = SessionKernels(self._kernel_manager, self._keeping(), settings.kernel_name)
+        self.models = Models(settings, self.root)
+        self.tools = Tools(
+            settings,
+            self.log,
+            self.rows,
+            cells,
+            self.artifacts,
+            self.hot,
+            self.kernels,
+            NotebookFiles(self._contents, cells, self.artifacts, self.log),
+            self.root,
+        )
+        leases = Leases(self._pool, f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}", settings.lease_s)
+        self.turns = Turns(self.tools, leases, self.models, self._pool)
+        self.sessions = Sessions(self.tools, self.turns, self.models, self._pool)
+        wakeups.watch(self.turns.heard)
+        if settings.database_url is None:
+            # The data folder is ours alone: every other owner of a lease in it is dead.
+            await leases.expire_others()
+            await self.sessions.adopt()
+        self._tasks = [
+            asyncio.create_task(wakeups.run(), name="wakeups"),
+            asyncio.create_task(self.hot.run(), name="hot"),
+            asyncio.create_task(self.turns.run(), name="turns"),
+        ]
+
+    async def _open_objects(self) -> Objects:
+        settings = self.settings
+        if settings.s3_endpoint is None:
+            return FileObjects(settings.data_dir / "objects")
+        objects = await asyncio.to_thread(
+            S3Objects.connect,
+            settings.s3_endpoint,
+            settings.s3_access_key,
+            settings.s3_secret_key,
+            settings.s3_bucket,
+            settings.s3_region,
+            settings.s3_secure,
+        )
+        await objects.prepare()
+        return objects
+
+    def _keeping(self) -> Keeping | None:
+        if not hasattr(os, "pidfd_open"):  # Elsewhere than on Linux a kernel cannot be watched without being a parent.
+            return None
+        return Keeping(
+            folder=str(self.folder.runtime),
+            lock_file=str(self.folder.lock_file),
+            grace_s=self.settings.kernel_grace_s,
+            inline_bytes=self.settings.output_inline_bytes,
+            limit_bytes=self.settings.output_limit_bytes,
+        )
+
+    async def close(self) -> None:
+        """Interrupts turns, ends kernels, closes stores."""
+        if hasattr(self, "turns"):
+            await self.turns.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if hasattr(self, "kernels"):
+            await self.kernels.close()
+        if hasattr(self, "hot"):
+            await self.hot.close()
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await self._pool.close()
+            except TimeoutError:
+                self._pool.terminate()
+            self._pool = None
+        if self._postgres is not None:
+            await asyncio.to_thread(self._postgres.stop)
+            self._postgres = None
+        self.folder.close()
+
+    async def health(self) -> dict[str, Any]:
+        """What answers, by real round trips."""
+        stores = {}
+        checks = {"postgres": self._check_postgres, "redis": self.hot.check, "objects": self._check_objects}
+        for name, check in checks.items():
+            began = time.perf_counter()
+            try:
+                async with asyncio.timeout(5):
+                    await check()
+                stores[name] = {"status": "ok", "ms": round((time.perf_counter() - began) * 1000, 2)}
+            except (CellwrightError, TimeoutError) as error:
+                stores[name] = {"status": "unavailable", "detail": str(error) or "no answer within 5 s"}
+        well = stores["postgres"]["status"] == stores["objects"]["status"] == "ok"
+        return {
+            "status": "ok" if well and stores["redis"]["status"] == "ok" else "degraded" if well else "unavailable",
+            "version": package_version(),
+            "stores": stores,
+            "kernels": {"live": self.kernels.live},
+            "model": self.models.default(),
+            "agents": list(profiles()),
+        }
+
+    async def _check_postgres(self) -> None:
+        if self._pool is None:
+            raise StoreUnavailable("The pool is closed.")
+        async with postgres.acquired(self._pool) as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def _check_objects(self) -> None:
+        assert self._objects is not None
+        await self._objects.check()
+
+
+@asynccontextmanager
+async def standalone(settings: Settings, root: Path) -> AsyncIterator[Cellwright]:
+    """Cellwright without a Jupyter Server, on kernel and contents managers of its own."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+    from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+
+    kernel_manager = AsyncMappingKernelManager(kernel_spec_manager=KernelSpecManager(), root_dir=str(root))
+    contents = AsyncLargeFileManager(root_dir=str(root))
+    app = Cellwright(settings, kernel_manager, contents, root)
+    await app.open()
+    try:
+        yield app
+    finally:
+        await app.close()

@@ -1,0 +1,377 @@
+"""Artifacts: what a session made or was given, kept by content. A visible artifact always resolves to its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import mimetypes
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import asyncpg
+import structlog
+
+from cellwright.notebooks.document import Output
+from cellwright.notebooks.outputs import OBJECT, TABLE_MIME, externalise, is_reference, raw_bytes
+from cellwright.server.describe import describe, is_tabular
+from cellwright.server.domain import Artifact, ArtifactId, ArtifactKind, Sha256, SessionId, TurnId, new_id
+from cellwright.server.errors import NotFound
+from cellwright.server.events import ArtifactFailed, ArtifactReady, FileUploaded
+from cellwright.server.store import postgres, queries
+from cellwright.server.store.log import Log
+from cellwright.server.store.objects import Objects, Spooled, read_all
+from cellwright.server.store.sessions import is_uuid
+
+SQL = queries.load("artifacts")
+ATTEMPTS = 3
+
+SHOWN: dict[str, tuple[str, str]] = {
+    "image/png": ("png", "image/png"),
+    "image/jpeg": ("jpg", "image/jpeg"),
+    "image/svg+xml": ("svg", "image/svg+xml"),
+    "application/vnd.plotly.v1+json": ("plotly.json", "application/json"),
+    "application/pdf": ("pdf", "application/pdf"),
+    "application/geo+json": ("geojson", "application/geo+json"),
+    "application/json": ("json", "application/json"),
+    "text/latex": ("tex", "text/x-tex"),
+    "text/html": ("html", "text/html"),
+}
+"""MIME types of display data that become artifacts: of one bundle the first that it holds."""
+
+Source = Literal["upload", "file", "display", "text", "api"]
+log = structlog.get_logger(__name__)
+
+mimetypes.add_type("application/vnd.apache.parquet", ".parquet")
+mimetypes.add_type("application/x-ipynb+json", ".ipynb")
+
+
+def file_type(name: str) -> str:
+    """A file's type by its ending: `csv`, `png`, …"""
+    return Path(name).suffix.lstrip(".").lower() or "bin"
+
+
+def slug(text: str, limit: int = 48) -> str:
+    """A file name's worth of a sentence."""
+    words = re.sub(r"[^\w]+", "-", text.lower(), flags=re.UNICODE).strip("-_")
+    return words[:limit].rstrip("-") or "untitled"
+
+
+class Artifacts:
+    """Stores, lists and hands out artifacts, and the large outputs that cells refer to."""
+
+    def __init__(self, pool: postgres.Pool, events: Log, objects: Objects, secret: str) -> None:
+        self._pool, self._log, self.objects, self._secret = pool, events, objects, secret.encode()
+
+    async def keep(self, sha256: Sha256, path: Path, size_bytes: int) -> None:
+        """Stores an object's bytes; a reference must follow, else a sweep takes it away."""
+        async with postgres.acquired(self._pool) as connection:
+            await connection.execute(SQL.add_object, sha256, size_bytes)
+        await self.objects.put(sha256, path)
+
+    async def keep_bytes(self, data: bytes) -> Sha256:
+        spooled = Spooled()
+        try:
+            await asyncio.to_thread(spooled.write, data)
+            sha256 = spooled.finish()
+            await self.keep(sha256, spooled.path, spooled.size_bytes)
+        finally:
+            spooled.remove()
+        return sha256
+
+    async def keep_outputs(self, outputs: Sequence[Output]) -> list[Output]:
+        """The outputs with large values replaced by references to objects that are stored."""
+        slim, large = externalise(outputs)
+        for data in large.values():
+            await self.keep_bytes(data)
+        return slim
+
+    async def fetch_all(self, sha256s: Sequence[str]) -> dict[str, bytes]:
+        """Whole objects by name, for outputs that are to be inlined."""
+        return {name: await read_all(self.objects, Sha256(name)) for name in dict.fromkeys(sha256s)}
+
+    async def add(
+        self,
+        session_id: SessionId,
+        source: Spooled,
+        name: str,
+        *,
+        created_by: Source,
+        kind: ArtifactKind = "result",
+        mime_type: str | None = None,
+        turn_id: TurnId | None = None,
+        message_id: str | None = None,
+        cell_id: str | None = None,
+        description: str = "",
+        metadata: dict[str, Any] | None = None,
+        generation: int | None = None,
+    ) -> Artifact:
+        """Stores a file under `name`; raises StoreUnavailable, and then nothing of it is visible.
+
+        A pending row first, then the bytes, then row and event together: whatever happens between, what can be
+        seen resolves.
+        """
+        sha256 = source.finish()
+        artifact_id = ArtifactId(new_id())
+        mime = mime_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        metadata = dict(metadata or {})
+        if is_tabular(name) and created_by in ("upload", "file"):
+            metadata |= await describe(source.path, name)
+        async with postgres.acquired(self._pool) as connection:
+            created_at = await connection.fetchval(
+                SQL.insert_artifact,
+                artifact_id,
+                session_id,
+                turn_id,
+                message_id,
+                cell_id,
+                name,
+                file_type(name),
+                kind,
+                mime,
+                description,
+                {},
+                [],
+                None,
+                created_by,
+                metadata,
+            )
+        artifact = Artifact(
+            id=artifact_id,
+            session_id=session_id,
+            turn_id=turn_id,
+            message_id=message_id,  # type: ignore[arg-type]
+            cell_id=cell_id,
+            name=name,
+            file_type=file_type(name),
+            kind=kind,
+            mime_type=mime,
+            size_bytes=source.size_bytes,
+            sha256=sha256,
+            status="ready",
+            description=description,
+            created_by=created_by,
+            created_at=created_at,
+            metadata=metadata,
+        )
+        event = (
+            FileUploaded(turn_id=turn_id, artifact=artifact)
+            if created_by == "upload"
+            else ArtifactReady(turn_id=turn_id, artifact=artifact)
+        )
+        try:
+            for attempt in range(ATTEMPTS):
+                await self.keep(sha256, source.path, source.size_bytes)
+                try:
+                    await self._log.append(session_id, [event], generation=generation)
+                    break
+                except asyncpg.ForeignKeyViolationError:
+                    # A deletion of the last other reference took the object between the two steps.
+                    if attempt + 1 == ATTEMPTS:
+                        raise
+        except BaseException:
+            await asyncio.shield(self._forget(artifact_id))
+            raise
+        return artifact
+
+    async def _forget(self, artifact_id: ArtifactId) -> None:
+        try:
+            async with postgres.acquired(self._pool) as connection:
+                await connection.execute(SQL.forget_pending, artifact_id)
+        except Exception:
+            log.warning("artifact_left_pending", artifact_id=artifact_id, exc_info=True)
+
+    async def add_bytes(self, session_id: SessionId, data: bytes, name: str, **more: Any) -> Artifact:
+        spooled = Spooled()
+        try:
+            await asyncio.to_thread(spooled.write, data)
+            return await self.add(session_id, spooled, name, **more)
+        finally:
+            spooled.remove()
+
+    async def add_shown(
+        self, session_id: SessionId, outputs: Sequence[Output], purpose: str, **lineage: Any
+    ) -> list[Artifact]:
+        """Makes artifacts of what a cell displayed: each bundle's best form, each content once a session."""
+        made = []
+        for number, output in enumerate(outputs, 1):
+            data = output.get("data", {})
+            mime = next((m for m in SHOWN if m in data), None) or next((m for m in data if "vega" in m), None)
+            if mime is None:
+                continue
+            if mime == "text/html" and "text/plain" in data and TABLE_MIME not in output.get("metadata", {}):
+                if data["text/plain"].startswith("<"):  # A widget's or an object's own page, not a result.
+                    continue
+            ending, plain_mime = SHOWN.get(mime, ("vega.json", "application/json"))
+            name = f"{slug(purpose or 'output')}{'' if number == 1 else f'-{number}'}.{ending}"
+            content = await self._content(mime, data[mime])
+            if await self._has(session_id, content, name):
+                continue
+            metadata = {}
+            table = output.get("metadata", {}).get(TABLE_MIME)
+            if table is not None:
+                metadata = dict(table)
+            try:
+                made.append(
+                    await self.add_bytes(
+                        session_id,
+                        content,
+                        name,
+                        created_by="display",
+                        mime_type=plain_mime,
+                        description=purpose,
+                        metadata=metadata,
+                        **lineage,
+                    )
+                )
+            except OSError as error:
+                await self._failed(session_id, name, error, lineage)
+        return made
+
+    async def _content(self, mime: str, value: Any) -> bytes:
+        if is_reference(value):
+            return await read_all(self.objects, value[OBJECT])
+        return raw_bytes(mime, value)
+
+    async def _has(self, session_id: SessionId, content: bytes, name: str) -> bool:
+        sha256 = hashlib.sha256(content).hexdigest()
+        async with postgres.acquired(self._pool) as connection:
+            return await connection.fetchrow(SQL.same_artifact, session_id, sha256, name) is not None
+
+    async def add_file(self, session_id: SessionId, path: Path, name: str, **more: Any) -> Artifact | None:
+        """Makes an artifact of a file in the workspace; None when the same content stands under that name."""
+        spooled = Spooled()
+        try:
+            await asyncio.to_thread(_copy, path, spooled)
+            async with postgres.acquired(self._pool) as connection:
+                same = await connection.fetchrow(SQL.same_artifact, session_id, spooled.finish(), name)
+            if same is not None:
+                return None
+            return await self.add(session_id, spooled, name, **more)
+        except OSError as error:
+            await self._failed(session_id, name, error, more)
+            return None
+        finally:
+            spooled.remove()
+
+    async def _failed(self, session_id: SessionId, name: str, error: Exception, lineage: dict[str, Any]) -> None:
+        event = ArtifactFailed(turn_id=lineage.get("turn_id"), name=name, reason=str(error))
+        await self._log.append(session_id, [event], generation=lineage.get("generation"))
+
+    async def get(self, artifact_id: str, owner: str | None = None) -> Artifact:
+        """One artifact; raises NotFound, also for another's."""
+        row = None
+        if is_uuid(artifact_id):
+            async with postgres.acquired(self._pool) as connection:
+                row = await connection.fetchrow(SQL.artifact, artifact_id, owner)
+        if row is None:
+            raise NotFound("artifact", artifact_id)
+        return _artifact(row)
+
+    async def some(self, session_id: SessionId, artifact_ids: Sequence[str]) -> list[Artifact]:
+        """Artifacts of a session by id, in that order; raises NotFound for the first that is not there."""
+        async with postgres.acquired(self._pool) as connection:
+            known = [i for i in artifact_ids if is_uuid(i)]
+            rows = await connection.fetch(SQL.artifacts_by_id, session_id, known)
+        found = {row["id"]: _artifact(row) for row in rows}
+        for artifact_id in artifact_ids:
+            if artifact_id not in found:
+                raise NotFound("file", artifact_id)
+        return [found[artifact_id] for artifact_id in artifact_ids]
+
+    async def files(self, session_id: SessionId) -> dict[str, Artifact]:
+        """The latest artifact of each uploaded or written file, by name."""
+        async with postgres.acquired(self._pool) as connection:
+            return {row["name"]: _artifact(row) for row in await connection.fetch(SQL.latest_named, session_id)}
+
+    async def list(
+        self,
+        session_id: SessionId,
+        *,
+        kind: str | None = None,
+        file_type: str | None = None,
+        cell_id: str | None = None,
+        message_id: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> tuple[list[Artifact], int]:
+        """A page of a session's artifacts, newest first, and how many there are."""
+        chosen = (session_id, kind, file_type, cell_id, message_id)
+        async with postgres.acquired(self._pool) as connection:
+            rows = await connection.fetch(SQL.list_artifacts, *chosen, limit, offset)
+            total = await connection.fetchval(SQL.count_artifacts, *chosen)
+        return [_artifact(row) for row in rows], total
+
+    async def read(self, artifact: Artifact, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes, or a range; counts the access."""
+        async with postgres.acquired(self._pool) as connection:
+            await connection.execute(SQL.count_access, artifact.id)
+        async for chunk in self.objects.read(artifact.sha256, start, length):
+            yield chunk
+
+    async def delete(self, artifact: Artifact) -> None:
+        """Removes an artifact, and its bytes when nothing else refers to them."""
+        async with postgres.acquired(self._pool) as connection, connection.transaction():
+            await connection.execute(SQL.delete_artifact, artifact.id)
+            await connection.execute(
+                SQL.unrefer, artifact.sha256, artifact.session_id, f"artifact:{artifact.id}"
+            )
+        await self.release([artifact.sha256])
+
+    async def objects_of(self, session_id: SessionId) -> list[Sha256]:
+        """Every object that a session refers to."""
+        async with postgres.acquired(self._pool) as connection:
+            return [row["sha256"] for row in await connection.fetch(SQL.objects_of_session, session_id)]
+
+    async def release(self, sha256s: Sequence[Sha256]) -> int:
+        """Deletes those objects that nothing refers to; returns how many."""
+        gone = 0
+        for sha256 in sha256s:
+            # The bytes go while the row is locked: a writer that wants the same content waits, then stores it anew.
+            async with postgres.acquired(self._pool) as connection, connection.transaction():
+                if await connection.fetchval(SQL.take_unreferenced, sha256) is not None:
+                    await self.objects.delete(sha256)
+                    gone += 1
+        return gone
+
+    def sign(self, artifact: Artifact, expires_s: int) -> str:
+        """A token that lets its bearer read one artifact until it expires."""
+        until = int(time.time()) + expires_s
+        body = base64.urlsafe_b64encode(json.dumps([artifact.id, until]).encode()).rstrip(b"=")
+        return f"{body.decode()}.{self._seal(body)}"
+
+    def _seal(self, body: bytes) -> str:
+        seal = hmac.new(self._secret, body, hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(seal).rstrip(b"=").decode()
+
+    async def by_token(self, token: str) -> Artifact:
+        """The artifact of a token that is genuine and still holds; raises NotFound."""
+        body, _, seal = token.partition(".")
+        if not hmac.compare_digest(seal, self._seal(body.encode())):
+            raise NotFound("link", token[:12])
+        artifact_id, until = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        if until < time.time():
+            raise NotFound("link", token[:12])
+        return await self.get(artifact_id)
+
+
+def disposition(name: str, *, inline: bool) -> str:
+    """A Content-Disposition that no file name can break."""
+    plain = re.sub(r"[^\w. -]", "_", name, flags=re.ASCII)
+    return f"{'inline' if inline else 'attachment'}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _copy(path: Path, target: Spooled) -> None:
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            target.write(chunk)
+
+
+def _artifact(row: Any) -> Artifact:
+    return Artifact(**{name: row[name] for name in Artifact.model_fields})

@@ -1,0 +1,142 @@
+"""The working copy: a session's notebook as a file in the server's tree, written through the contents manager.
+
+What the user typed into the file is merged into the log before anything of ours is written over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import replace
+from typing import Any, Protocol
+
+import structlog
+from jupyter_core.utils import ensure_async
+
+from cellwright.notebooks import codec
+from cellwright.notebooks.document import Document
+from cellwright.notebooks.edits import Delete, Insert, Move, Replace, difference, merge
+from cellwright.notebooks.errors import InvalidNotebook
+from cellwright.notebooks.outputs import inline, references
+from cellwright.server.artifacts import Artifacts
+from cellwright.server.domain import Session
+from cellwright.server.events import CellContent, CellEdit, CellsEdited, NotebookSaved
+from cellwright.server.store.cells import Cells
+from cellwright.server.store.log import Log
+
+log = structlog.get_logger(__name__)
+KEY = "cellwright"
+
+
+class Contents(Protocol):
+    """What we use of a Jupyter contents manager."""
+
+    def get(self, path: str, content: bool = True, type: str | None = None) -> Any: ...
+    def save(self, model: dict[str, Any], path: str = "") -> Any: ...
+    def exists(self, path: str) -> Any: ...
+
+
+class NotebookFiles:
+    """Reads and writes working copies."""
+
+    def __init__(self, contents: Contents, cells: Cells, artifacts: Artifacts, events: Log) -> None:
+        self._contents, self._cells, self._artifacts, self._log = contents, cells, artifacts, events
+        self._saved: dict[str, tuple[int, Any]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def document(self, session: Session, revision: int | None = None) -> Document:
+        """The session's notebook, self-contained, with its metadata."""
+        slim = await self._cells.document(session.id, revision)
+        names = [name for cell in slim for name in references(cell.outputs)]
+        held = await self._artifacts.fetch_all(names)
+        cells = tuple(replace(cell, outputs=tuple(inline(cell.outputs, held.__getitem__))) for cell in slim)
+        version = ".".join(map(str, sys.version_info[:3]))
+        return Document(
+            cells,
+            {
+                "kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"},
+                "language_info": {"name": "python", "version": version},
+                KEY: {
+                    "session_id": session.id,
+                    "title": session.title,
+                    "revision": session.revision if revision is None else revision,
+                },
+            },
+        )
+
+    async def save(self, session: Session, generation: int | None = None) -> bool:
+        """Writes the working copy if the log is ahead of it; what the user changed meanwhile is taken in first."""
+        async with self._locks.setdefault(session.id, asyncio.Lock()):
+            if await self._pull(session, generation):
+                session = session.model_copy(update={"revision": await self._revision(session)})
+            if self._saved.get(session.id, (-1, None))[0] == session.revision:
+                return False
+            document = await self.document(session)
+            model = {"type": "notebook", "format": "json", "content": codec.encode(document)}
+            told = await ensure_async(self._contents.save(model, session.notebook_path))
+            self._saved[session.id] = (session.revision, told["last_modified"])
+            event = NotebookSaved(path=session.notebook_path, revision=session.revision)
+            await self._log.append(session.id, [event], generation=generation)
+            return True
+
+    async def _revision(self, session: Session) -> int:
+        return await self._log.last_seq(session.id)
+
+    async def pull(self, session: Session, generation: int | None = None) -> bool:
+        """Takes what the user did to the file into the log; returns whether there was anything."""
+        async with self._locks.setdefault(session.id, asyncio.Lock()):
+            return await self._pull(session, generation)
+
+    async def _pull(self, session: Session, generation: int | None) -> bool:
+        if not await ensure_async(self._contents.exists(session.notebook_path)):
+            return False
+        known = self._saved.get(session.id)
+        here = await ensure_async(self._contents.get(session.notebook_path, content=False))
+        if known is not None and here["last_modified"] == known[1]:
+            return False
+        model = await ensure_async(self._contents.get(session.notebook_path, content=True, type="notebook"))
+        try:
+            theirs = codec.decode(model["content"])
+        except InvalidNotebook as error:
+            log.warning("notebook_unreadable", path=session.notebook_path, error=str(error))
+            return False
+        cells = []
+        for cell in theirs:
+            cells.append(replace(cell, outputs=tuple(await self._artifacts.keep_outputs(cell.outputs))))
+        theirs = Document(tuple(cells))
+        base_revision = int(model["content"]["metadata"].get(KEY, {}).get("revision", 0))
+        base = await self._cells.document(session.id, base_revision)
+        ours = await self._cells.document(session.id)
+        edits = [told for edit in difference(ours, merge(base, ours, theirs)) for told in _told(edit)]
+        if known is not None:
+            self._saved[session.id] = (-1, here["last_modified"])
+        if not edits:
+            return False
+        await self._log.append(session.id, [CellsEdited(author="user", edits=edits)], generation=generation)
+        log.info("notebook_edits_taken", session_id=session.id, edits=len(edits))
+        return True
+
+
+def _told(edit: Any) -> list[CellEdit]:
+    match edit:
+        case Insert(cell, after):
+            return [CellEdit(op="insert", cell_id=cell.id, cell=content(cell), after=after)]
+        case Replace(cell):
+            return [CellEdit(op="replace", cell_id=cell.id, cell=content(cell))]
+        case Delete(cell_id):
+            return [CellEdit(op="delete", cell_id=cell_id)]
+        case Move(cell_id, after):
+            return [CellEdit(op="move", cell_id=cell_id, after=after)]
+    return []
+
+
+def content(cell: Any) -> CellContent:
+    """A notebook's cell as an event holds it."""
+    return CellContent(
+        id=cell.id,
+        kind=cell.kind,
+        source=cell.source,
+        outputs=list(cell.outputs),
+        execution_count=cell.execution_count,
+        metadata=dict(cell.metadata),
+    )

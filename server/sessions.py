@@ -1,0 +1,242 @@
+"""Sessions: created, changed, deleted, and given files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.errors import KernelUnreachable
+from cellwright.notebooks.document import Document
+from cellwright.server import events as e
+from cellwright.server.agent.profiles import DEFAULT, profile
+from cellwright.server.artifacts import slug
+from cellwright.server.domain import Artifact, Session, SessionId, Turn, TurnRequest, Variable, new_id
+from cellwright.server.errors import Conflict, Invalid, NotFound
+from cellwright.server.models import rehearsal
+from cellwright.server.models.catalog import Models
+from cellwright.server.store import postgres, queries
+from cellwright.server.store.objects import Spooled
+from cellwright.server.turns import Turns
+from cellwright.server.workbench import Tools, known, look_at, report_death, workspace_of
+
+SQL = queries.load("sessions")
+FOLDER = "cellwright"
+DEFAULT_TITLE = "New chat"
+
+
+class Sessions:
+    """What users do with sessions, beyond asking."""
+
+    def __init__(self, tools: Tools, turns: Turns, models: Models, pool: postgres.Pool) -> None:
+        self._t, self._turns, self._models, self._pool = tools, turns, models, pool
+
+    async def create(
+        self,
+        owner: str,
+        *,
+        title: str | None = None,
+        key: str | None = None,
+        agent: str | None = None,
+        model: str | None = None,
+        kernel: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        preferences: dict[str, Any] | None = None,
+    ) -> Session:
+        """A new session, with its folder and no kernel yet; raises Invalid, or Conflict for a key in use."""
+        chosen = profile(agent or DEFAULT)
+        if kernel is not None and kernel not in await asyncio.to_thread(self._t.kernels.names):
+            raise Invalid(f"There is no kernelspec {kernel!r} on this server.")
+        if model is not None:
+            await self._models.get(model)
+        session_id = SessionId(new_id())
+        name = slug(title or DEFAULT_TITLE)
+        workspace = f"{FOLDER}/{name}-{session_id[:6]}"
+        notebook_path = f"{workspace}/{name}.ipynb"
+        async with postgres.acquired(self._pool) as connection, connection.transaction():
+            made = await connection.fetchval(
+                SQL.insert_session,
+                session_id,
+                owner,
+                key,
+                title or DEFAULT_TITLE,
+                "user" if title else "default",
+                chosen.name,
+                model,
+                kernel,
+                notebook_path,
+                workspace,
+                metadata or {},
+                preferences or {},
+            )
+            if made is None:
+                raise Conflict(f"There is a session with the key {key!r} already.")
+            created = e.SessionCreated(
+                title=title or DEFAULT_TITLE, agent=chosen.name, workspace=workspace, notebook_path=notebook_path
+            )
+            await self._t.log.append(session_id, [created], within=connection)
+        await asyncio.to_thread((self._t.root / workspace).mkdir, parents=True, exist_ok=True)
+        return await self._t.rows.get(session_id)
+
+    async def change(self, session: Session, changes: dict[str, Any], by: str) -> Session:
+        """Changes title, agent, model, metadata or preferences; raises Invalid."""
+        events: list[e.Event] = []
+        if changes.get("agent") is not None:
+            profile(changes["agent"])
+        if changes.get("model") is not None:
+            await self._models.get(changes["model"])
+        title = changes.pop("title", None)
+        if title is not None:
+            events.append(e.TitleChanged(title=title, by="user"))
+        if changes:
+            events.append(e.SessionChanged(changes=changes, by=by))
+        if events:
+            await self._t.log.append(session.id, events)
+        return await self._t.rows.get(session.id)
+
+    async def delete(self, session: Session) -> None:
+        """Removes kernel, rows and live state, and every object that nothing else refers to. Files stay the user's."""
+        await self._turns.forget(session.id)
+        await self._t.kernels.end(session.id)
+        objects = await self._t.artifacts.objects_of(session.id)
+        async with postgres.acquired(self._pool) as connection:
+            await connection.execute(SQL.delete_session, session.id)
+        await self._t.hot.settle(session.id)
+        await self._t.artifacts.release(objects)
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    async def upload(self, session: Session, spooled: Spooled, name: str, mime_type: str | None = None) -> Artifact:
+        """Takes a file into the workspace and the store: it opens by its name in the next cell.
+
+        A name that is there with other content gets a number; raises Invalid for an empty file.
+        """
+        if spooled.size_bytes == 0:
+            raise Invalid(f"The file {name!r} is empty.")
+        workspace = workspace_of(self._t.root, session)
+        spooled.finish()
+        place = await asyncio.to_thread(_placed, workspace.place(name), spooled.path)
+        artifact = await self._t.artifacts.add(
+            session.id, spooled, place.name, created_by="upload", kind="data", mime_type=mime_type
+        )
+        return artifact
+
+    # -- the kernel ---------------------------------------------------------------------------------------------
+
+    def kernel(self, session: Session) -> KernelConnection | None:
+        return self._t.kernels.get(session.id)
+
+    async def interrupt(self, session: Session) -> None:
+        """Interrupts the running cell; raises Conflict without a kernel."""
+        connection = self._t.kernels.get(session.id)
+        if connection is None:
+            raise Conflict("The session has no running kernel.")
+        await connection.interrupt()
+
+    async def restart(self, session: Session) -> Session:
+        """Ends the kernel; the next cell starts another. Raises Conflict while a turn runs."""
+        if await self._t.rows.open_turns(session.id):
+            raise Conflict("A turn is under way: stop it before you restart the kernel.")
+        if self._t.kernels.get(session.id) is not None:
+            await self._t.kernels.end(session.id)
+            event = e.KernelChanged(
+                status="died",
+                kernel_id=None,
+                incarnation=session.kernel_incarnation,
+                cause="the user restarted it",
+                variables_lost=True,
+            )
+            await self._t.log.append(session.id, [event])
+        return await self._t.rows.get(session.id)
+
+    async def variables(self, session: Session) -> list[Variable]:
+        """The variables in the kernel, as its last cell told them."""
+        connection = self._t.kernels.get(session.id)
+        return [] if connection is None else [known(told) for told in connection.last_variables]
+
+    async def variable(self, session: Session, name: str) -> Variable:
+        """One variable in detail; raises NotFound, or Conflict while the kernel is busy."""
+        connection = self._t.kernels.get(session.id)
+        try:
+            found = None if connection is None else await look_at(connection, name)
+        except KernelUnreachable as error:
+            raise Conflict(str(error)) from error
+        if found is None:
+            raise NotFound("variable", name)
+        return found
+
+    async def adopt(self) -> int:
+        """Takes back the kernels that a former server of this data folder left; returns how many."""
+        async with postgres.acquired(self._pool) as connection:
+            rows = await connection.fetch(
+                "SELECT id, kernel_id, kernel_incarnation FROM sessions WHERE kernel_id IS NOT NULL"
+            )
+        adopted = 0
+        for row in rows:
+            session_id, incarnation = SessionId(row["id"]), row["kernel_incarnation"]
+            connection_ = await self._t.kernels.adopt(session_id, row["kernel_id"])
+            if connection_ is None:
+                event = e.KernelChanged(
+                    status="died",
+                    kernel_id=None,
+                    incarnation=incarnation,
+                    cause="it did not outlive the server",
+                    variables_lost=True,
+                )
+                with contextlib.suppress(NotFound):
+                    await self._t.log.append(session_id, [event])
+            else:
+                adopted += 1
+                report_death(self._t, session_id, incarnation)
+        await self._t.kernels.sweep({row["kernel_id"] for row in rows})
+        return adopted
+
+    # -- leaving ------------------------------------------------------------------------------------------------
+
+    async def document(self, session: Session) -> Document:
+        """The notebook, self-contained."""
+        with contextlib.suppress(OSError):
+            if await self._t.notebooks.pull(session):
+                session = await self._t.rows.get(session.id)
+        return await self._t.notebooks.document(session)
+
+    async def recording(self, session: Session) -> rehearsal.Recording:
+        """The session's model replies, to be played back."""
+        conversation = await self._t.rows.conversation(session.id, 10_000)
+        asked = [(turn, messages) for turn, messages in conversation if turn.request.kind == "ask"]
+        return rehearsal.record(session.title, session.model or self._models.default() or "", asked)
+
+    async def execute(self, session: Session, source: str, asked_by: str) -> Turn:
+        """Queues one cell of the user's."""
+        return await self._turns.ask(session, source, TurnRequest(kind="execute", asked_by=asked_by))
+
+
+def _placed(place: Path, source: Path) -> Path:
+    """Copies `source` to `place`, or beside it under a numbered name when other content is there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    stem, ending = os.path.splitext(place.name)
+    for number in range(2, 10_000):
+        try:
+            with place.open("xb") as target, source.open("rb") as data:
+                shutil.copyfileobj(data, target)
+            return place
+        except FileExistsError:
+            if place.is_file() and not place.is_symlink() and _same(place, source):
+                return place
+            place = place.with_name(f"{stem} ({number}){ending}")
+        except OSError:
+            place.unlink(missing_ok=True)
+            raise
+    raise Conflict(f"There are too many files named {place.name}.")
+
+
+def _same(a: Path, b: Path) -> bool:
+    import filecmp
+
+    return filecmp.cmp(a, b, shallow=False)
+
+

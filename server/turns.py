@@ -1,0 +1,373 @@
+"""Turns: accepted durably, claimed by the process that owns the session, run to exactly one end, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from cellwright.kernels.errors import KernelError
+from cellwright.server import events as e
+from cellwright.server.agent.loop import AgentLoop, LimitReached, Limits, Outcome
+from cellwright.server.agent.profiles import profile
+from cellwright.server.artifacts import slug
+from cellwright.server.domain import (
+    Artifact,
+    CellStatus,
+    Message,
+    MessageId,
+    Session,
+    SessionId,
+    Turn,
+    TurnId,
+    TurnRequest,
+    Usage,
+    new_id,
+)
+from cellwright.server.errors import Busy, CellwrightError, Conflict, Invalid, NotFound, StaleLease, StoreUnavailable
+from cellwright.server.models.catalog import Models
+from cellwright.server.store import postgres, queries
+from cellwright.server.store.leases import Leases
+from cellwright.server.workbench import Stopped, Tools, Workbench
+
+SQL = queries.load("sessions")
+SWEEP_S = 5.0
+STORE_AWAY_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Turns:
+    """Accepts turns for any session, and runs those of the sessions whose lease this process holds."""
+
+    def __init__(self, tools: Tools, leases: Leases, models: Models, pool: postgres.Pool) -> None:
+        self._t, self._leases, self._models, self._pool = tools, leases, models, pool
+        self._held: dict[SessionId, int] = {}
+        self._workers: dict[SessionId, asyncio.Task[None]] = {}
+        self._again: set[SessionId] = set()
+        self._running: dict[TurnId, Workbench] = {}
+        self._closing = False
+
+    # -- accepting ----------------------------------------------------------------------------------------------
+
+    async def ask(
+        self, session: Session, query: str, request: TurnRequest, *, reject_when_busy: bool = False
+    ) -> Turn:
+        """Commits a turn to be done; raises Invalid, NotFound (a file that is not there) or Busy."""
+        if not query.strip():
+            raise Invalid("The query is empty: say what the agent is to do.")
+        profile(request.agent or session.agent)
+        if request.kind == "ask":
+            await self._models.get(request.model or session.model)
+        if request.file_ids:
+            await self._t.artifacts.some(session.id, request.file_ids)
+        turn_id = TurnId(new_id())
+        async with postgres.acquired(self._pool) as connection, connection.transaction():
+            row = await connection.fetchrow(SQL.lock_session, session.id)
+            if row is None:
+                raise NotFound("session", session.id)
+            if reject_when_busy and await connection.fetchrow(SQL.open_turns, session.id) is not None:
+                raise Busy("The session is busy with another turn.")
+            n = row["turn_count"] + 1
+            message = Message(
+                id=MessageId(new_id()),
+                session_id=session.id,
+                turn_id=turn_id,
+                role="user",
+                content=query if request.kind == "ask" else f"I ran this cell:\n\n```python\n{query}\n```",
+                code=query if request.kind == "execute" else None,
+                created_at=datetime.now(UTC),
+                metadata={"file_ids": list(request.file_ids)} if request.file_ids else {},
+            )
+            event = e.TurnQueued(turn_id=turn_id, n=n, query=query, request=request, message=message)
+            await self._t.log.append(session.id, [event], within=connection)
+        self.wake(session.id)
+        return await self._t.rows.turn(turn_id)
+
+    async def stop(self, turn: Turn) -> Turn:
+        """Asks a turn to stop, wherever it runs; raises Conflict when it has ended."""
+        if turn.status.ended:
+            raise Conflict(f"Turn {turn.n} has ended: {turn.status.value}.")
+        await self._t.rows.request_stop(turn.id)
+        bench = self._running.get(turn.id)
+        if bench is not None:
+            await bench.stop()
+        else:
+            async with postgres.acquired(self._pool) as connection:
+                await connection.execute(
+                    "SELECT pg_notify('cellwright_events', $1)", f"{turn.session_id}:0:stop"
+                )
+        return turn
+
+    async def wait(self, turn: Turn) -> Turn:
+        """The turn when it has ended."""
+        if not turn.status.ended:
+            async for record in self._t.log.follow(turn.session_id):
+                if record.event.turn_id == turn.id and isinstance(record.event, e.TurnEnded):
+                    break
+        return await self._t.rows.turn(turn.id)
+
+    # -- owning -------------------------------------------------------------------------------------------------
+
+    def heard(self, session_id: SessionId, event_type: str) -> None:
+        """What any process appended: queued turns wake their owner, requests to stop reach it."""
+        if event_type == "turn.queued":
+            self.wake(session_id)
+        elif event_type == "stop":
+            for bench in list(self._running.values()):
+                if bench.session.id == session_id:
+                    asyncio.get_running_loop().create_task(self._stop_if_asked(bench))
+
+    async def _stop_if_asked(self, bench: Workbench) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            if await self._t.rows.stop_requested(bench.turn.id):
+                await bench.stop()
+
+    def wake(self, session_id: SessionId) -> None:
+        """Sees to the session's turns soon, if this process owns it or may."""
+        if self._closing:
+            return
+        self._again.add(session_id)
+        worker = self._workers.get(session_id)
+        if worker is None or worker.done():
+            self._workers[session_id] = asyncio.create_task(self._work(session_id), name=f"session {session_id}")
+
+    async def run(self) -> None:
+        """Keeps this process's leases, and takes sessions whose owner is gone, until cancelled."""
+        beat = max(0.2, min(self._leases.lease_s / 3, SWEEP_S))
+        while True:
+            try:
+                await self._renew()
+                for session_id in await self._leases.to_take():
+                    self.wake(session_id)
+            except StoreUnavailable as error:
+                log.warning("leases_not_renewed", error=error.detail)
+            await asyncio.sleep(beat)
+
+    async def _renew(self) -> None:
+        if not self._held:
+            return
+        kept = await self._leases.renew(list(self._held))
+        for session_id, generation in list(self._held.items()):
+            if kept.get(session_id) != generation:
+                self._held.pop(session_id, None)
+                worker = self._workers.get(session_id)
+                if worker is not None and session_id not in kept:
+                    log.warning("lease_lost", session_id=session_id)
+                    worker.cancel()
+
+    async def _work(self, session_id: SessionId) -> None:
+        structlog.contextvars.bind_contextvars(session_id=session_id)
+        while session_id in self._again and not self._closing:
+            self._again.discard(session_id)
+            try:
+                generation = await self._leases.claim(session_id)
+                if generation is None:
+                    return
+                self._held[session_id] = generation
+                for turn in await self._t.rows.open_turns(session_id):
+                    await self._run(turn, generation)
+            except (StaleLease, NotFound):
+                self._held.pop(session_id, None)
+            except StoreUnavailable as error:
+                log.warning("store_unavailable", error=error.detail)
+                await asyncio.sleep(STORE_AWAY_S)
+                self._again.add(session_id)
+            except Exception:
+                log.exception("session_worker_failed")
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    async def _run(self, turn: Turn, generation: int) -> None:
+        session = await self._t.rows.get(turn.session_id)
+        bench = Workbench(self._t, session, turn, generation)
+        self._running[turn.id] = bench
+        structlog.contextvars.bind_contextvars(turn_id=turn.id)
+        usage = Usage()
+        try:
+            state = e.fold(record.event for record in await bench.events())
+            usage = state.usage
+            bench.made = list(state.artifacts)
+            if await self._t.rows.stop_requested(turn.id):
+                bench.stopping.set()
+            end: e.Event = await self._attempt(bench, state)
+        except asyncio.CancelledError:
+            if self._closing:
+                end = e.TurnInterrupted(turn_id=turn.id, cause="The server was stopped.", usage=usage)
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(5):
+                        await self._settle(bench)
+                        await bench.record(end)
+            raise
+        except (StaleLease, NotFound, StoreUnavailable):
+            raise
+        except Exception as error:
+            log.exception("turn_failed_unexpectedly")
+            cause = f"Something went wrong in the server ({type(error).__name__}). The log has the details."
+            end = e.TurnFailed(turn_id=turn.id, cause=cause, usage=usage)
+        finally:
+            self._running.pop(turn.id, None)
+            structlog.contextvars.unbind_contextvars("turn_id")
+        await self._settle(bench)
+        await bench.record(end)
+        log.info("turn_ended", turn_id=turn.id, how=end.type)
+
+    async def _settle(self, bench: Workbench) -> None:
+        """A cell that was sent and never ended (its turn was cancelled) is accounted for before the turn ends."""
+        state = e.fold(record.event for record in await bench.events())
+        if state.running is not None:
+            await bench.record(
+                e.CellCompleted(
+                    cell_id=state.running.cell_id,
+                    execution_id=state.running.execution_id,
+                    status=CellStatus.OUTCOME_UNKNOWN,
+                    outputs=[],
+                    execution_count=None,
+                    duration_ms=0,
+                    message_id=state.running.message_id,
+                    cause="the turn ended while it ran",
+                    text="Whether this cell finished is not known.",
+                )
+            )
+        await bench.hot.settle(bench.session.id)
+
+    async def _attempt(self, bench: Workbench, state: e.TurnState) -> e.Event:
+        """Does the turn, from wherever it stands; returns its end."""
+        turn = bench.turn
+        loop: AgentLoop | None = None
+        ending: dict[str, Any] = {}
+        try:
+            if bench.stopping.is_set() and not state.started:
+                raise Stopped()
+            if not state.started:
+                await self._begin(bench)
+            if state.running is not None:
+                call = next((c for c in state.open_calls if c.id == state.running.call_id), None)
+                await bench.recover_cell(state.running, call.name if call is not None else "run_cell")
+                state = e.fold(record.event for record in await bench.events())
+            if turn.request.kind == "execute":
+                outcome = await self._execute(bench, state)
+            else:
+                loop = await self._loop(bench, state)
+                outcome = await loop.run()
+            if outcome.answer and turn.request.kind == "ask":
+                await bench.add_markdown(outcome.answer, "answer")
+            await bench.save()
+            ending = {"answer": outcome.answer, "artifacts": outcome.artifacts, "usage": outcome.usage}
+            return e.TurnCompleted(turn_id=turn.id, **ending)
+        except Stopped:
+            kind: type[e.TurnStopped | e.TurnFailed] = e.TurnStopped
+            cause = "Stopped."
+        except (LimitReached, CellwrightError) as error:
+            if isinstance(error, (StaleLease, NotFound, StoreUnavailable)) and not isinstance(error, LimitReached):
+                raise
+            kind, cause = e.TurnFailed, error.detail
+        except KernelError as error:
+            kind, cause = e.TurnFailed, str(error)
+        usage = loop.usage if loop is not None else state.usage
+        await bench.save()
+        return kind(turn_id=turn.id, cause=cause, artifacts=bench.made, usage=usage)
+
+    async def _begin(self, bench: Workbench) -> None:
+        """Takes in what the user did to the notebook, then starts the turn with its prompt as a cell."""
+        turn, session = bench.turn, bench.session
+        agent = profile(turn.request.agent or session.agent)
+        with contextlib.suppress(OSError):
+            await self._t.notebooks.pull(session, bench.generation)
+        model = turn.request.model or session.model or self._models.default() or ""
+        iterations = self._iterations(bench)
+        await bench.record(
+            e.TurnStarted(
+                turn_id=turn.id,
+                n=turn.n,
+                query=turn.query,
+                agent=agent.name,
+                model=model if turn.request.kind == "ask" else "",
+                max_iterations=iterations,
+            )
+        )
+        if turn.request.kind == "ask":
+            quoted = "\n".join(f"> {line}".rstrip() for line in turn.query.splitlines())
+            await bench.add_markdown(quoted, "prompt")
+        if turn.request.file_ids:
+            await self._load_files(bench)
+
+    async def _load_files(self, bench: Workbench) -> None:
+        """Loads the tables among the query's files, in a cell that everyone sees."""
+        artifacts = await self._t.artifacts.some(bench.session.id, bench.turn.request.file_ids)
+        lines = [line for artifact in artifacts if (line := loading(artifact)) is not None]
+        if lines:
+            await bench.run_cell("\n".join(["import pandas as pd", "", *lines]), "Load the files")
+
+    def _iterations(self, bench: Workbench) -> int:
+        agent = profile(bench.turn.request.agent or bench.session.agent)
+        most = agent.max_iterations or bench.settings.max_iterations
+        return min(bench.turn.request.max_iterations or most, bench.settings.max_iterations)
+
+    async def _loop(self, bench: Workbench, state: e.TurnState) -> AgentLoop:
+        turn, session, settings = bench.turn, bench.session, bench.settings
+        limits = Limits(
+            self._iterations(bench), settings.max_turn_tokens, settings.max_turn_cost, settings.max_turn_s
+        )
+        model = await self._models.get(turn.request.model or session.model)
+        return AgentLoop(bench, model, profile(turn.request.agent or session.agent), limits, state)
+
+    async def _execute(self, bench: Workbench, state: e.TurnState) -> Outcome:
+        """A turn without a model: one cell of the user's."""
+        if state.cells:
+            return Outcome("", Usage(), bench.made)
+        ran = await bench.run_cell(bench.turn.query)
+        if ran.status is CellStatus.INTERRUPTED and bench.stopping.is_set():
+            raise Stopped()
+        return Outcome("", Usage(), bench.made)
+
+    # -- ending -------------------------------------------------------------------------------------------------
+
+    async def forget(self, session_id: SessionId) -> None:
+        """Ends this process's work for a session that is being deleted."""
+        self._again.discard(session_id)
+        worker = self._workers.pop(session_id, None)
+        if worker is not None:
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+        self._held.pop(session_id, None)
+
+    async def close(self) -> None:
+        """Interrupts what runs, says so in the log, and gives all leases up."""
+        self._closing = True
+        workers = [worker for worker in self._workers.values() if not worker.done()]
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        for session_id in list(self._held):
+            with contextlib.suppress(StoreUnavailable):
+                await self._leases.release(session_id)
+        self._held.clear()
+
+
+READERS = {
+    "csv": "pd.read_csv({name!r})",
+    "tsv": "pd.read_csv({name!r}, sep='\\t')",
+    "xlsx": "pd.read_excel({name!r})",
+    "xls": "pd.read_excel({name!r})",
+    "json": "pd.read_json({name!r})",
+    "jsonl": "pd.read_json({name!r}, lines=True)",
+    "ndjson": "pd.read_json({name!r}, lines=True)",
+    "parquet": "pd.read_parquet({name!r})",
+}
+
+
+def loading(artifact: Artifact) -> str | None:
+    """The line that loads a table under its file's name; None for other files and those that do not parse."""
+    reader = READERS.get(artifact.file_type)
+    if reader is None or "problem" in artifact.metadata:
+        return None
+    variable = slug(artifact.name.rsplit(".", 1)[0]).replace("-", "_")
+    if not variable.isidentifier():
+        variable = f"data_{variable}"
+    return f"{variable} = {reader.format(name=artifact.name)}"
+
+

@@ -1,0 +1,503 @@
+"""What a turn can do in its session: run and edit cells, look at files and variables. Every act is in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.execution import Execution, Finished, reattach
+from cellwright.kernels.sessions import SessionKernels
+from cellwright.notebooks.document import SKIP_TAG, Cell, CellId, Output
+from cellwright.notebooks.errors import EditConflict
+from cellwright.notebooks.outputs import Change
+from cellwright.notebooks.render import cell_text, images
+from cellwright.server import events as e
+from cellwright.server.artifacts import Artifacts, slug
+from cellwright.server.domain import (
+    Artifact,
+    CellStatus,
+    ExecutionId,
+    Session,
+    SessionId,
+    ToolResult,
+    Turn,
+    Variable,
+    new_id,
+)
+from cellwright.server.errors import NotFound
+from cellwright.server.live import LiveCell
+from cellwright.server.notebook_files import NotebookFiles, content
+from cellwright.server.settings import Settings
+from cellwright.server.store.cells import Cells
+from cellwright.server.store.hot import Hot
+from cellwright.server.store.log import Log
+from cellwright.server.store.sessions import SessionRows
+from cellwright.server.workspace import File, Workspace
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+MAX_PICTURES = 4
+
+
+class Stopped(Exception):
+    """The user asked this turn to stop: a signal, not an error."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The services that every workbench uses."""
+
+    settings: Settings
+    log: Log
+    rows: SessionRows
+    cells: Cells
+    artifacts: Artifacts
+    hot: Hot
+    kernels: SessionKernels
+    notebooks: NotebookFiles
+    root: Path
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A cell that has ended, and what is to be told of it."""
+
+    cell_id: str
+    status: CellStatus
+    outputs: list[Output]
+    execution_count: int | None
+    duration_ms: int
+    text: str
+    artifacts: list[Artifact]
+
+
+class Workbench:
+    """One turn's hands. All that it writes carries the turn's lease generation."""
+
+    def __init__(self, tools: Tools, session: Session, turn: Turn, generation: int) -> None:
+        self._t, self.session, self.turn, self.generation = tools, session, turn, generation
+        self.workspace = workspace_of(tools.root, session)
+        self.stopping = asyncio.Event()
+        self.made: list[str] = []
+        self._execution: Execution | None = None
+        self._last_cell: str | None = None
+
+    @property
+    def settings(self) -> Settings:
+        return self._t.settings
+
+    @property
+    def hot(self) -> Hot:
+        return self._t.hot
+
+    async def record(self, *events: e.Event) -> list[e.Record]:
+        """Appends events of this turn, under its lease."""
+        stamped = [event.model_copy(update={"turn_id": self.turn.id}) for event in events]
+        return await self._t.log.append(self.session.id, stamped, generation=self.generation)
+
+    async def events(self) -> list[e.Record]:
+        """What the log says of this turn."""
+        return await self._t.log.of_turn(self.turn.id)
+
+    async def refresh(self) -> Session:
+        self.session = await self._t.rows.get(self.session.id)
+        return self.session
+
+    async def conversation(self) -> Any:
+        """Turns that lead to this one, each with its messages."""
+        return await self._t.rows.conversation(self.session.id, self.settings.session_history_limit)
+
+    async def stop(self) -> None:
+        """Makes the turn end: closes the model call, or interrupts the cell."""
+        self.stopping.set()
+        if self._execution is not None:
+            await self._execution.interrupt()
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`; raises Stopped, having cancelled it, when the turn is to stop."""
+        task = asyncio.create_task(work)
+        stop = asyncio.create_task(self.stopping.wait())
+        try:
+            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Stopped()
+            return task.result()
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    # -- the kernel ---------------------------------------------------------------------------------------------
+
+    async def kernel(self) -> KernelConnection:
+        """The session's kernel: the living one, the one a former server left, or a new one, whose coming is told."""
+        async with self._t.kernels.lock(self.session.id):
+            connection = self._t.kernels.get(self.session.id)
+            if connection is not None:
+                return connection
+            session = await self.refresh()
+            if session.kernel_id is not None:
+                adopted = await self._t.kernels.adopt(session.id, session.kernel_id)
+                if adopted is not None:
+                    self._watch_death(session.kernel_incarnation)
+                    return adopted
+            incarnation = session.kernel_incarnation + 1
+            lost = session.kernel_incarnation > 0
+            await self.record(
+                e.KernelChanged(status="starting", kernel_id=None, incarnation=session.kernel_incarnation)
+            )
+            await asyncio.to_thread(self.workspace.make)
+            connection = await self._t.kernels.start(session.id, session.kernel_name, self.workspace.folder)
+            await self.record(
+                e.KernelChanged(
+                    status="restarted" if lost else "idle",
+                    kernel_id=connection.kernel_id,
+                    incarnation=incarnation,
+                    variables_lost=lost,
+                )
+            )
+            self._watch_death(incarnation)
+            await self.refresh()
+            return connection
+
+    def _watch_death(self, incarnation: int) -> None:
+        report_death(self._t, self.session.id, incarnation)
+
+    # -- cells --------------------------------------------------------------------------------------------------
+
+    async def run_cell(
+        self,
+        source: str,
+        purpose: str = "",
+        *,
+        cell_id: str | None = None,
+        call_id: str | None = None,
+        message_id: str | None = None,
+        tool: str = "run_cell",
+        metadata: dict[str, Any] | None = None,
+    ) -> Ran:
+        """Runs a cell, put behind the last one (or run again in its place, for `cell_id`), to its end.
+
+        The intent is committed before the code is sent, and the end only after every output is stored.
+        """
+        connection = await self.kernel()
+        if self.stopping.is_set():
+            raise Stopped()
+        before = await asyncio.to_thread(self.workspace.files)
+        execution_id = ExecutionId(new_id())
+        after = await self.last_cell()
+        told = {"cellwright": {"turn": self.turn.n, "purpose": purpose}} if purpose else {}
+        started = e.CellStarted(
+            cell_id=cell_id or new_id(),
+            execution_id=execution_id,
+            source=source,
+            purpose=purpose,
+            after=after,
+            metadata={**told, **(metadata or {})},
+            message_id=message_id,
+            call_id=call_id,
+            kernel_id=connection.kernel_id,
+            kernel_incarnation=self.session.kernel_incarnation,
+        )
+        await self.record(started)
+        self._last_cell = started.cell_id if cell_id is None else after
+        execution = Execution(connection, execution_id, source, self.generation, self.settings.cell_timeout_s)
+        self._execution = execution
+        try:
+            if self.stopping.is_set():
+                await execution.interrupt()
+            return await self._finish(started, execution.run(), connection, before, tool)
+        finally:
+            self._execution = None
+
+    async def recover_cell(self, started: e.CellStarted, tool: str) -> Ran:
+        """Ends a cell that a former server sent: from the kernel's spool if the kernel lives, else as far as known."""
+        session = await self.refresh()
+        connection = None
+        same = session.kernel_id is not None and session.kernel_id == started.kernel_id
+        if same and session.kernel_incarnation == started.kernel_incarnation:
+            async with self._t.kernels.lock(session.id):
+                connection = self._t.kernels.get(session.id) or await self._t.kernels.adopt(
+                    session.id, str(session.kernel_id)
+                )
+        folder = self._t.kernels.folder
+        if connection is None or folder is None:
+
+            async def unknown() -> AsyncIterator[Change | Finished]:
+                yield Finished("outcome_unknown", cause="the server was restarted, and the kernel is gone")
+
+            if session.kernel_id is not None:
+                await self.record(
+                    e.KernelChanged(
+                        status="died",
+                        kernel_id=session.kernel_id,
+                        incarnation=session.kernel_incarnation,
+                        cause="it did not outlive the server",
+                        variables_lost=True,
+                    )
+                )
+            return await self._finish(started, unknown(), None, None, tool)
+        self._watch_death(session.kernel_incarnation)
+        run = reattach(connection, started.execution_id, folder, self.stopping)
+        return await self._finish(started, run, connection, None, tool)
+
+    async def _finish(
+        self,
+        started: e.CellStarted,
+        run: AsyncIterator[Change | Finished],
+        connection: KernelConnection | None,
+        before: list[File] | None,
+        tool: str,
+    ) -> Ran:
+        finished = Finished("outcome_unknown")
+        async with LiveCell(self.hot, self.session.id, self.turn.id, started.cell_id, started.execution_id) as live:
+            async for event in run:
+                if isinstance(event, Finished):
+                    finished = event
+                else:
+                    live.add(event)
+        outputs = await self._t.artifacts.keep_outputs(live.area.outputs)
+        status = CellStatus(finished.status)
+        lineage = {
+            "turn_id": self.turn.id,
+            "message_id": started.message_id,
+            "cell_id": started.cell_id,
+            "generation": self.generation,
+        }
+        text = cell_text(status.value, outputs)
+        if finished.cause and status is not CellStatus.OK:
+            text = f"{text} ({finished.cause})"
+        completed = e.CellCompleted(
+            cell_id=started.cell_id,
+            execution_id=started.execution_id,
+            status=status,
+            outputs=outputs,
+            execution_count=finished.execution_count,
+            duration_ms=round(finished.duration_s * 1000),
+            message_id=started.message_id,
+            cause=finished.cause,
+            text=text,
+        )
+        events: list[e.Event] = [completed]
+        tags = self._tagging(started, status, completed)
+        if tags is not None:
+            events.append(tags)
+        if connection is not None and finished.variables is not None:
+            changed = variables_changed(connection, finished.variables)
+            if changed is not None:
+                events.append(changed)
+        await self.record(*events)
+        await self.hot.settle(self.session.id)
+        artifacts = await self._t.artifacts.add_shown(
+            self.session.id, outputs, started.purpose or "output", **lineage
+        )
+        if before is not None:
+            artifacts += await self._new_files(before, lineage)
+        artifacts += await self._whole_text(started, lineage)
+        self.made += [artifact.id for artifact in artifacts]
+        await self._save()
+        if artifacts:
+            names = ", ".join(artifact.name for artifact in artifacts)
+            text += f"\n[artifacts: {names}]"
+        ran = Ran(
+            started.cell_id,
+            status,
+            outputs,
+            completed.execution_count,
+            completed.duration_ms,
+            text,
+            artifacts,
+        )
+        if started.call_id is not None and started.message_id is not None:
+            await self.record(
+                e.ToolCompleted(
+                    message_id=started.message_id,
+                    result=self.result_of(ran, started.call_id, tool),
+                )
+            )
+        return ran
+
+    def result_of(self, ran: Ran, call_id: str, tool: str) -> ToolResult:
+        pictures = [image.sha256 for image in images(ran.outputs) if image.sha256 is not None]
+        return ToolResult(
+            call_id=call_id,
+            name=tool,
+            content=f"cell {ran.cell_id[:8]}: {ran.status.value}\n{ran.text}",
+            is_error=ran.status is not CellStatus.OK,
+            cell_id=ran.cell_id,
+            image_sha256=pictures[:MAX_PICTURES],
+        )
+
+    def _tagging(self, started: e.CellStarted, status: CellStatus, completed: e.CellCompleted) -> e.CellsEdited | None:
+        """A failed attempt is skipped when the notebook is run again; one that was repaired is not."""
+        if self.turn.request.kind == "execute":
+            return None
+        cell = Cell(
+            CellId(started.cell_id),
+            "code",
+            started.source,
+            tuple(completed.outputs),
+            completed.execution_count,
+            started.metadata,
+        )
+        tagged = cell.untagged(SKIP_TAG) if status is CellStatus.OK else cell.tagged(SKIP_TAG)
+        if tagged.metadata == cell.metadata:
+            return None
+        edit = e.CellEdit(op="replace", cell_id=cell.id, cell=content(tagged))
+        return e.CellsEdited(author="cellwright", edits=[edit])
+
+    async def _new_files(self, before: list[File], lineage: dict[str, Any]) -> list[Artifact]:
+        made = []
+        for file in await asyncio.to_thread(self.workspace.changed, before):
+            artifact = await self._t.artifacts.add_file(
+                self.session.id, self.workspace.folder / file.name, file.name, created_by="file", **lineage
+            )
+            if artifact is not None:
+                made.append(artifact)
+        return made
+
+    async def _whole_text(self, started: e.CellStarted, lineage: dict[str, Any]) -> list[Artifact]:
+        """Console text that was too long for the notebook, as an artifact; then the cell's spools go."""
+        folder = self._t.kernels.folder
+        if folder is None:
+            return []
+        made = []
+        for name in ("stdout", "stderr"):
+            path = folder / f"{started.execution_id}.{name}"
+            if path.exists():
+                artifact = await self._t.artifacts.add_file(
+                    self.session.id,
+                    path,
+                    f"{slug(started.purpose or 'output')}.{name}.txt",
+                    created_by="text",
+                    kind="debug",
+                    mime_type="text/plain",
+                    description=f"All that the cell wrote to {name}",
+                    **lineage,
+                )
+                if artifact is not None:
+                    made.append(artifact)
+        for ending in ("stdout", "stderr", "spool"):
+            (folder / f"{started.execution_id}.{ending}").unlink(missing_ok=True)
+        return made
+
+    async def last_cell(self) -> str | None:
+        return await self._t.cells.last(self.session.id)
+
+    async def add_markdown(self, source: str, role: str, author: Any = "cellwright") -> str:
+        """Puts a markdown cell at the end."""
+        cell_id = new_id()
+        cell = e.CellContent(
+            id=cell_id, kind="markdown", source=source, metadata={"cellwright": {"turn": self.turn.n, "role": role}}
+        )
+        edit = e.CellEdit(op="insert", cell_id=cell_id, cell=cell, after=await self.last_cell())
+        await self.record(e.CellsEdited(author=author, edits=[edit]))
+        return cell_id
+
+    async def cell(self, name: str) -> Cell:
+        """A cell by its id or the first characters of it; raises NotFound."""
+        document = await self._t.cells.document(self.session.id)
+        found = [cell for cell in document if cell.id.startswith(name)] if name else []
+        if len(found) != 1:
+            raise NotFound("cell", name)
+        return found[0]
+
+    async def replace_source(self, cell: Cell, expected_hash: str, source: str) -> None:
+        """Gives a cell other source; raises EditConflict when it is not the one that was read."""
+        now = await self._t.cells.cell(self.session.id, cell.id)
+        if expected_hash and not now.source_hash.startswith(expected_hash):
+            raise EditConflict(cell.id, expected_hash, now.source_hash)
+        changed = replace(now, source=source, outputs=() if now.kind == "code" else now.outputs, execution_count=None)
+        edit = e.CellEdit(op="replace", cell_id=cell.id, cell=content(changed))
+        await self.record(e.CellsEdited(author="agent", edits=[edit]))
+
+    async def document(self) -> Any:
+        return await self._t.cells.document(self.session.id)
+
+    async def files(self) -> dict[str, Artifact]:
+        """What is known of the workspace's files."""
+        return await self._t.artifacts.files(self.session.id)
+
+    async def variable(self, name: str) -> Variable | None:
+        """One variable in detail, or None when there is none of that name."""
+        return await look_at(await self.kernel(), name)
+
+    async def variables(self) -> list[Variable]:
+        connection = self._t.kernels.get(self.session.id)
+        return [] if connection is None else [known(told) for told in connection.last_variables]
+
+    async def picture(self, sha256: str) -> bytes:
+        return (await self._t.artifacts.fetch_all([sha256]))[sha256]
+
+    async def _save(self) -> None:
+        """Writes the working copy; a disk that is full costs the copy, not the turn."""
+        try:
+            await self._t.notebooks.save(await self.refresh(), self.generation)
+        except Exception as error:
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            log.warning("notebook_not_saved", session_id=self.session.id, error=str(error))
+
+    async def save(self) -> None:
+        await self._save()
+
+
+def workspace_of(root: Path, session: Session) -> Workspace:
+    return Workspace(root / session.workspace, Path(session.notebook_path).name)
+
+
+def report_death(tools: Tools, session_id: SessionId, incarnation: int) -> None:
+    """Writes the death of the session's kernel into its log when it comes."""
+
+    def told(cause: str) -> None:
+        task = asyncio.get_running_loop().create_task(write(cause))
+        _deaths.add(task)
+        task.add_done_callback(_deaths.discard)
+
+    async def write(cause: str) -> None:
+        event = e.KernelChanged(
+            status="died", kernel_id=None, incarnation=incarnation, cause=cause, variables_lost=True
+        )
+        with contextlib.suppress(NotFound):
+            await tools.log.append(session_id, [event])
+
+    tools.kernels.on_death(session_id, told)
+
+
+_deaths: set[asyncio.Task[None]] = set()
+
+
+def known(told: dict[str, Any]) -> Variable:
+    return Variable.model_validate({k: v for k, v in told.items() if k != "id"})
+
+
+async def look_at(connection: KernelConnection, name: str) -> Variable | None:
+    """Asks the kernel about one variable; raises KernelUnreachable while it is busy."""
+    if not name.isidentifier():
+        return None
+    module = "cellwright.kernels.inside.inspect"
+    told = await connection.evaluate(f"__import__({module!r}, fromlist=['describe']).describe({name!r})")
+    return None if told is None else Variable.model_validate(told)
+
+
+def variables_changed(connection: KernelConnection, now: list[dict[str, Any]]) -> e.VariablesChanged | None:
+    """How the namespace differs from what the kernel last told; remembers what it tells now."""
+    before = {told["name"]: told for told in connection.last_variables}
+    connection.last_variables = now
+    added = [known(told) for told in now if told["name"] not in before]
+    changed = [known(told) for told in now if told["name"] in before and told != before[told["name"]]]
+    removed = sorted(set(before) - {told["name"] for told in now})
+    if not (added or changed or removed):
+        return None
+    return e.VariablesChanged(added=added, changed=changed, removed=removed)
+
+

@@ -1,0 +1,78 @@
+"""A session's folder: what stands in it, and what a cell added or changed. Blocking: call it in a thread."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_FILES = 2_000
+MAX_TRACKED_BYTES = 1 << 30
+HIDDEN = ("__pycache__", "node_modules")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file below the workspace; `name` is its path from there, with slashes."""
+
+    name: str
+    size_bytes: int
+    modified_ns: int
+
+
+class Workspace:
+    """The files of one folder; hidden ones, links and the notebook itself are left out."""
+
+    def __init__(self, folder: Path, notebook: str) -> None:
+        self.folder, self._notebook = folder, notebook
+
+    def make(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def files(self) -> list[File]:
+        """Up to MAX_FILES files, by name."""
+        found = []
+        for file in self._walk(self.folder, ""):
+            found.append(file)
+            if len(found) >= MAX_FILES:
+                break
+        return sorted(found, key=lambda file: file.name)
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[File]:
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            return
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in HIDDEN or entry.name == self._notebook:
+                continue
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if stat.S_ISDIR(info.st_mode):
+                yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
+            elif stat.S_ISREG(info.st_mode):
+                yield File(prefix + entry.name, info.st_size, info.st_mtime_ns)
+
+    def changed(self, before: list[File]) -> list[File]:
+        """Files that are not as they were."""
+        known = set(before)
+        return [file for file in self.files() if file not in known and file.size_bytes <= MAX_TRACKED_BYTES]
+
+    def path(self, name: str) -> Path | None:
+        """The file of that name, or None when there is none or it lies outside."""
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
+            return None
+        return path
+
+    def place(self, name: str) -> Path:
+        """Where an upload of that name belongs: its last part alone, in the folder itself."""
+        plain = os.path.basename(name.replace("\\", "/")).replace("\x00", "").strip().lstrip(".")
+        while len(plain.encode()) > 200:
+            stem, ending = os.path.splitext(plain)
+            plain = stem[:-1] + ending if len(stem) > 1 else plain[:-1]
+        return self.folder / (plain or "upload")
