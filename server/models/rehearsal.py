@@ -60,6 +60,7 @@ def normal(text: str) -> str:
     """What two runs of the same cell have in common: no addresses, times, ids or last digits."""
     text = re.sub(r"0x[0-9a-fA-F]+", "0x…", text)
     text = re.sub(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<id>", text)
+    text = re.sub(r"\bcell [0-9a-f]{8}\b", "cell <id>", text)
     text = re.sub(r"\b\d+(\.\d+)? ?(ms|µs|us|ns|s|seconds|it/s)\b", "<time>", text)
     text = re.sub(r"-?\d+\.\d+(e[+-]?\d+)?", lambda m: f"{float(m[0]):.4g}", text)
     text = re.sub(r"(/[\w.\-+]+){3,}", "<path>", text)

@@ -54,7 +54,8 @@ class Hot:
         self._redis = redis
         self._readers: dict[SessionId, set[asyncio.Queue[Delta]]] = defaultdict(set)
         self._down = False
-        self._writer, self._number = uuid4().hex[:8], 0
+        self._writer = uuid4().hex[:8]
+        self._numbers: dict[SessionId, int] = defaultdict(int)
 
     async def publish(self, session_id: SessionId, delta: Delta) -> None:
         """Adds a delta to what is live. A Redis that is away is not an error: the log will tell."""
@@ -66,8 +67,8 @@ class Hot:
 
     async def _write(self, session_id: SessionId, delta: Delta, *, fresh: bool) -> None:
         key = f"live:{session_id}"
-        self._number += 1
-        text = json.dumps({"writer": self._writer, "number": self._number, **delta})
+        self._numbers[session_id] += 1
+        text = json.dumps({"writer": self._writer, "number": self._numbers[session_id], **delta})
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
                 if fresh:

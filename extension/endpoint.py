@@ -1,0 +1,239 @@
+"""One request: authenticated and authorized before its body is read, the body bounded, the answer typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import structlog
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.extension.handler import ExtensionHandlerMixin
+from jupyter_core.utils import ensure_async
+from pydantic import BaseModel
+from tornado import iostream, web
+
+from cellwright.extension import problems
+from cellwright.extension.identity import owner
+from cellwright.server.app import Cellwright
+from cellwright.server.domain import Session
+from cellwright.server.errors import TooLarge, Unavailable
+
+RESOURCE = "cellwright"
+JSON_LIMIT_BYTES = 16 << 20
+
+log = structlog.get_logger(__name__)
+Action = Literal["read", "write", "execute"]
+
+
+class Body:
+    """Takes a request's body as it comes."""
+
+    limit_bytes = JSON_LIMIT_BYTES
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    async def receive(self, chunk: bytes) -> None:
+        self._data += chunk
+
+    def end(self) -> bytes:
+        return bytes(self._data)
+
+    def discard(self) -> None:
+        self._data.clear()
+
+
+@dataclass(frozen=True)
+class Route:
+    """One line of the table: what a method on a path takes, does and answers."""
+
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    path: str
+    call: Callable[[Call], Awaitable[Any]]
+    summary: str
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    answer: type[Any] | None = None
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    action: Action = "read"
+    media: tuple[str, ...] = ("application/json",)
+    public: bool = False
+    receiver: Callable[[Endpoint], Body] | None = None
+    takes: str = "application/json"
+
+
+@dataclass
+class Call:
+    """A request that may be carried out: who asks, for what, with which valid arguments."""
+
+    app: Cellwright
+    owner: str
+    path: Mapping[str, str]
+    handler: Endpoint
+    query: Any = None
+    body: Any = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    async def session(self) -> Session:
+        """The session that the path names, by id or key; raises NotFound, also for another's."""
+        return await self.app.rows.get(self.path["session"], self.owner)
+
+
+class Streamed:
+    """What a call returns when it has written its answer itself."""
+
+
+@web.stream_request_body
+class Endpoint(ExtensionHandlerMixin, JupyterHandler):
+    """Serves one path of the table."""
+
+    auth_resource = RESOURCE
+    SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT")
+
+    def initialize(self, name: str, routes: dict[str, Route]) -> None:
+        super().initialize(name)
+        self._routes = routes
+        self._body: Body | None = None
+        self._received = 0
+        self._too_large: TooLarge | None = None
+
+    @property
+    def app(self) -> Cellwright:
+        found: Cellwright = self.settings["cellwright"]
+        return found
+
+    @property
+    def route(self) -> Route | None:
+        return self._routes.get("GET" if self.request.method == "HEAD" else str(self.request.method))
+
+    async def prepare(self) -> None:
+        route = self.route
+        if route is not None and route.public:
+            return
+        await super().prepare()
+        if self._finished:
+            return
+        if self.request.method == "OPTIONS":
+            return
+        if self.current_user is None:
+            raise web.HTTPError(403, "Log in, or send the server's token.")
+        action = route.action if route is not None else "read"
+        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
+            raise web.HTTPError(403, f"You may not {action} here.")
+        if route is None:
+            raise web.HTTPError(405)
+        opened = self.settings["cellwright_opened"]
+        if opened is not None and not opened.done():
+            await opened
+        failed: Exception | None = self.settings.get("cellwright_failed")
+        if failed is not None:
+            raise Unavailable(f"Cellwright is not running: {failed}")
+        self._body = route.receiver(self) if route.receiver is not None else Body()
+        self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr]
+
+    async def data_received(self, chunk: bytes) -> None:
+        if self._body is None:
+            return
+        self._received += len(chunk)
+        if self._received > self._body.limit_bytes:
+            # Read on to the end, keeping nothing: an answer in the middle of a body is lost to most clients.
+            if self._too_large is None:
+                self._too_large = TooLarge("The body", self._body.limit_bytes)
+                self._body.discard()
+            return
+        await self._body.receive(chunk)
+
+    async def _serve(self, **path: str) -> None:
+        route = self.route
+        assert route is not None
+        if self._too_large is not None:
+            raise self._too_large
+        who = "" if route.public else owner(self)
+        call = Call(self.app, who, path, self)
+        if route.query is not None:
+            call.query = route.query.model_validate({name: self.get_argument(name) for name in self.request.arguments if name != "token"})
+        if route.receiver is not None:
+            call.body = self._body
+        elif route.body is not None:
+            assert self._body is not None
+            call.body = self._parsed(route.body, self._body.end())
+        answer = await route.call(call)
+        if isinstance(answer, Streamed):
+            return
+        self.set_status(call.extra.get("status", route.status))
+        if answer is None:
+            self.finish()
+            return
+        self.set_header("Content-Type", "application/json")
+        text = answer.model_dump_json() if isinstance(answer, BaseModel) else json.dumps(answer, default=str)
+        self.finish(text)
+
+    def _parsed(self, model: type[BaseModel], data: bytes) -> BaseModel:
+        if not data.strip():
+            data = b"{}"
+        try:
+            json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise web.HTTPError(400, f"The body is not JSON: {str(error)[:200].replace('%', '%%')}") from error
+        return model.model_validate_json(data)
+
+    async def get(self, **path: str) -> None:
+        await self._serve(**path)
+
+    async def head(self, **path: str) -> None:
+        await self._serve(**path)
+
+    async def post(self, **path: str) -> None:
+        await self._serve(**path)
+
+    async def patch(self, **path: str) -> None:
+        await self._serve(**path)
+
+    async def delete(self, **path: str) -> None:
+        await self._serve(**path)
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "no-cache")
+
+    def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
+        found = problems.problem(error)
+        if found.status == 500 and not isinstance(error, iostream.StreamClosedError):
+            log.error("request_failed", path=self.request.path, exc_info=(kind, error, trace))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        found = problems.problem(error, status_code)
+        if self._body is not None:
+            self._body.discard()
+        self.set_status(found.status)
+        if found.status == 503:
+            self.set_header("Retry-After", "5")
+        if found.status == 405:
+            self.set_header("Allow", ", ".join(self._routes))
+        self.set_header("Content-Type", "application/problem+json")
+        self.finish(json.dumps(problems.body(found)))
+
+    def on_finish(self) -> None:
+        super().on_finish()
+        if self._body is not None:
+            self._body.discard()
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        # tornado takes the status of unknown exceptions for 500; ours have their own.
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        super().send_error(problems.problem(error, status_code).status, **kwargs)
+
+
+class Unknown(Endpoint):
+    """Anything else under our prefix."""
+
+    def initialize(self, name: str) -> None:  # type: ignore[override]
+        super().initialize(name, {})
+
+    async def prepare(self) -> None:
+        raise web.HTTPError(404, "There is nothing at this address.")

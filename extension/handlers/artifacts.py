@@ -1,0 +1,303 @@
+"""Uploads and artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from pydantic import BaseModel, Field
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from tornado import iostream
+
+from cellwright.extension.endpoint import Body, Call, Endpoint, Route, Streamed
+from cellwright.extension.handlers.models import ArtifactList, Page, Query
+from cellwright.server.artifacts import disposition
+from cellwright.server.domain import Artifact
+from cellwright.server.errors import Invalid, NotFound
+from cellwright.server.store.objects import Spooled
+
+FLUSH_BYTES = 1 << 20
+LINK_S = 3_600
+SAFE_INLINE = {"image/png", "image/jpeg", "image/gif", "image/webp", "text/plain", "text/csv", "application/json"}
+"""Types that a browser may show by themselves; everything else comes as an attachment, in a sandbox."""
+
+
+class Upload(Body):
+    """A multipart body whose first file goes to disk as it comes."""
+
+    def __init__(self, handler: Endpoint) -> None:
+        super().__init__()
+        self.limit_bytes = handler.app.settings.upload_limit_bytes
+        kind, options = parse_options_header(handler.request.headers.get("Content-Type", ""))
+        boundary = options.get(b"boundary")
+        if kind != b"multipart/form-data" or not boundary:
+            raise Invalid("Send the file as multipart/form-data, in a part with a file name.")
+        self.name: str | None = None
+        self.mime: str | None = None
+        self.spooled: Spooled | None = None
+        self._taking = False
+        self._headers: dict[str, str] = {}
+        self._field = self._value = b""
+        self._waiting = bytearray()
+        callbacks: dict[str, Any] = {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._add_field(data[start:end]),
+            "on_header_value": lambda data, start, end: self._add_value(data[start:end]),
+            "on_header_end": self._header,
+            "on_headers_finished": self._start,
+            "on_part_data": lambda data, start, end: self._data(data[start:end]),
+            "on_part_end": self._end_part,
+        }
+        self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+
+    def _begin(self) -> None:
+        self._headers = {}
+        self._taking = False
+
+    def _add_field(self, data: bytes) -> None:
+        self._field += data
+
+    def _add_value(self, data: bytes) -> None:
+        self._value += data
+
+    def _header(self) -> None:
+        self._headers[self._field.decode("latin-1").lower()] = self._value.decode("utf-8", "replace")
+        self._field = self._value = b""
+
+    def _start(self) -> None:
+        name = file_name(self._headers.get("content-disposition", ""))
+        if name and self.spooled is None:
+            self.name, self.mime = name, self._headers.get("content-type")
+            self.spooled = Spooled()
+            self._taking = True
+
+    def _data(self, data: bytes) -> None:
+        if self._taking:
+            self._waiting += data
+
+    def _end_part(self) -> None:
+        self._taking = False
+
+    async def receive(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            self.discard()
+            raise Invalid(f"The multipart body is broken: {error}") from error
+        if len(self._waiting) >= FLUSH_BYTES:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        if self.spooled is not None and self._waiting:
+            data, self._waiting = bytes(self._waiting), bytearray()
+            await asyncio.to_thread(self.spooled.write, data)
+
+    async def finish(self) -> Spooled:
+        """The file on disk; raises Invalid without one."""
+        await self._flush()
+        if self.spooled is None:
+            raise Invalid("The body holds no file: send one in a part with a file name.")
+        return self.spooled
+
+    def discard(self) -> None:
+        self._waiting.clear()
+        if self.spooled is not None:
+            self.spooled.remove()
+
+
+def file_name(header: str) -> str | None:
+    """The file name of a part, also where a client wrote it in UTF-8 or with quotes in it."""
+    extended = re.search(r"filename\*=UTF-8''([^;]+)", header, re.IGNORECASE)
+    if extended is not None:
+        from urllib.parse import unquote
+
+        return unquote(extended[1])
+    found = re.search(r'filename="((?:[^"\\]|\\.)*)"|filename=([^;\s]+)', header)
+    if found is None:
+        return None
+    return re.sub(r"\\(.)", r"\1", found[1]) if found[1] is not None else found[2]
+
+
+class Uploaded(BaseModel):
+    artifact_id: str
+    file_name: str
+    file_type: str
+    size_bytes: int
+    presigned_url: str
+    metadata: dict[str, Any]
+
+
+class ArtifactPage(Page):
+    kind: str | None = None
+    file_type: str | None = None
+    cell: str | None = None
+    message: str | None = Field(None, pattern=r"^[0-9a-fA-F-]{36}$")
+
+
+class LinkQuery(Query):
+    expires_hours: float = Field(1, gt=0, le=24 * 7)
+
+
+class Link(BaseModel):
+    artifact_id: str
+    url: str
+    expires_in_seconds: int
+
+
+def link(call: Call, artifact: Artifact, expires_s: int) -> str:
+    request = call.handler.request
+    token = call.app.artifacts.sign(artifact, expires_s)
+    return f"{request.protocol}://{request.host}{call.handler.settings['base_url']}cellwright/api/v1/links/{token}"
+
+
+async def upload(call: Call) -> Uploaded:
+    session = await call.session()
+    received: Upload = call.body
+    spooled = await received.finish()
+    artifact = await call.app.sessions.upload(session, spooled, received.name or "upload")
+    return Uploaded(
+        artifact_id=artifact.id,
+        file_name=artifact.name,
+        file_type=artifact.file_type,
+        size_bytes=artifact.size_bytes,
+        presigned_url=link(call, artifact, LINK_S),
+        metadata=artifact.metadata,
+    )
+
+
+async def list_artifacts(call: Call) -> ArtifactList:
+    session, asked = await call.session(), call.query
+    found, total = await call.app.artifacts.list(
+        session.id,
+        kind=asked.kind,
+        file_type=asked.file_type,
+        cell_id=asked.cell,
+        message_id=asked.message,
+        limit=asked.limit,
+        offset=asked.offset,
+    )
+    return ArtifactList(artifacts=found, total=total, limit=asked.limit, offset=asked.offset)
+
+
+async def _artifact(call: Call) -> Artifact:
+    return await call.app.artifacts.get(call.path["artifact"], call.owner)
+
+
+async def get(call: Call) -> Artifact:
+    return await _artifact(call)
+
+
+async def delete(call: Call) -> None:
+    await call.app.artifacts.delete(await _artifact(call))
+
+
+async def url(call: Call) -> Link:
+    artifact = await _artifact(call)
+    expires_s = int(call.query.expires_hours * 3_600)
+    return Link(artifact_id=artifact.id, url=link(call, artifact, expires_s), expires_in_seconds=expires_s)
+
+
+async def content(call: Call) -> Streamed:
+    return await _send(call, await _artifact(call))
+
+
+async def by_link(call: Call) -> Streamed:
+    return await _send(call, await call.app.artifacts.by_token(call.path["token"]))
+
+
+async def _send(call: Call, artifact: Artifact) -> Streamed:
+    """The bytes, or the one range that is asked for."""
+    handler = call.handler
+    start, length = 0, artifact.size_bytes
+    wanted = handler.request.headers.get("Range")
+    handler.set_header("Accept-Ranges", "bytes")
+    handler.set_header("ETag", f'"{artifact.sha256}"')
+    handler.set_header("Content-Type", artifact.mime_type)
+    inline = artifact.mime_type in SAFE_INLINE
+    handler.set_header("Content-Disposition", disposition(artifact.name, inline=inline))
+    handler.set_header("Content-Security-Policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    if wanted is not None and (found := _range(wanted, artifact.size_bytes)) is not None:
+        start, length = found
+        if length <= 0:
+            handler.set_status(416)
+            handler.set_header("Content-Range", f"bytes */{artifact.size_bytes}")
+            handler.finish()
+            return Streamed()
+        handler.set_status(206)
+        handler.set_header("Content-Range", f"bytes {start}-{start + length - 1}/{artifact.size_bytes}")
+    handler.set_header("Content-Length", str(length))
+    try:
+        if handler.request.method != "HEAD":
+            async for chunk in call.app.artifacts.read(artifact, start, length):
+                handler.write(chunk)
+                await handler.flush()
+        handler.finish()
+    except KeyError:
+        raise NotFound("artifact", artifact.id) from None
+    except iostream.StreamClosedError:
+        pass
+    return Streamed()
+
+
+def _range(header: str, size: int) -> tuple[int, int] | None:
+    """Start and length of a single range; a length of 0 or less cannot be satisfied, None is not understood."""
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.strip())
+    if found is None or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        length = min(int(found[2]), size)
+        return size - length, length
+    start = int(found[1])
+    end = min(int(found[2]), size - 1) if found[2] else size - 1
+    return start, (end - start + 1 if start < size else 0)
+
+
+ROUTES = [
+    Route(
+        "POST",
+        "/sessions/{session}/upload",
+        upload,
+        "Upload a file: it opens by its name in the next cell",
+        None,
+        None,
+        Uploaded,
+        201,
+        (404, 413),
+        "write",
+        receiver=Upload,
+        takes="multipart/form-data",
+    ),
+    Route(
+        "GET",
+        "/sessions/{session}/artifacts",
+        list_artifacts,
+        "The session's artifacts, newest first",
+        ArtifactPage,
+        None,
+        ArtifactList,
+        errors=(404,),
+    ),
+    Route("GET", "/artifacts/{artifact}", get, "An artifact's metadata", None, None, Artifact, errors=(404,)),
+    Route("DELETE", "/artifacts/{artifact}", delete, "Delete an artifact", status=204, errors=(404,), action="write"),
+    Route(
+        "GET",
+        "/artifacts/{artifact}/content",
+        content,
+        "The bytes; takes Range",
+        errors=(404, 416),
+        media=("application/octet-stream",),
+    ),
+    Route("GET", "/artifacts/{artifact}/url", url, "A link that expires", LinkQuery, None, Link, errors=(404,)),
+    Route(
+        "GET",
+        "/links/{token}",
+        by_link,
+        "The bytes behind a signed link",
+        errors=(404, 416),
+        media=("application/octet-stream",),
+        public=True,
+    ),
+]

@@ -1,0 +1,112 @@
+"""The session's kernel, its variables, and the files around it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from pydantic import BaseModel
+
+from cellwright.extension.endpoint import Call, Route
+from cellwright.server.domain import Variable
+from cellwright.server.errors import NotFound
+from cellwright.server.workbench import workspace_of
+
+
+class Kernel(BaseModel):
+    id: str | None
+    name: str
+    status: str
+    incarnation: int
+
+
+class VariableList(BaseModel):
+    variables: list[Variable]
+
+
+class FileRow(BaseModel):
+    name: str
+    size_bytes: int
+    modified: datetime
+    artifact_id: str | None
+
+
+class FileList(BaseModel):
+    workspace: str
+    files: list[FileRow]
+
+
+async def get(call: Call) -> Kernel:
+    session = await call.session()
+    connection = call.app.sessions.kernel(session)
+    return Kernel(
+        id=connection.kernel_id if connection else None,
+        name=session.kernel_name or call.app.settings.kernel_name,
+        status=connection.execution_state if connection else "none",
+        incarnation=session.kernel_incarnation,
+    )
+
+
+async def act(call: Call) -> Kernel:
+    session = await call.session()
+    match call.path["action"]:
+        case "interrupt":
+            await call.app.sessions.interrupt(session)
+        case "restart":
+            await call.app.sessions.restart(session)
+        case other:
+            raise NotFound("kernel action", other)
+    return await get(call)
+
+
+async def variables(call: Call) -> VariableList:
+    return VariableList(variables=await call.app.sessions.variables(await call.session()))
+
+
+async def variable(call: Call) -> Variable:
+    return await call.app.sessions.variable(await call.session(), call.path["name"])
+
+
+async def files(call: Call) -> FileList:
+    session = await call.session()
+    found = await asyncio.to_thread(workspace_of(call.app.root, session).files)
+    artifacts = await call.app.artifacts.files(session.id)
+    rows = [
+        FileRow(
+            name=file.name,
+            size_bytes=file.size_bytes,
+            modified=datetime.fromtimestamp(file.modified_ns / 1e9, UTC),
+            artifact_id=artifacts[file.name].id if file.name in artifacts else None,
+        )
+        for file in found
+    ]
+    return FileList(workspace=session.workspace, files=rows)
+
+
+ROUTES = [
+    Route("GET", "/sessions/{session}/kernel", get, "The session's kernel", None, None, Kernel, errors=(404,)),
+    Route(
+        "POST",
+        "/sessions/{session}/kernel/{action}",
+        act,
+        "interrupt or restart",
+        None,
+        None,
+        Kernel,
+        200,
+        (404, 409),
+        "execute",
+    ),
+    Route("GET", "/sessions/{session}/variables", variables, "Variables in the kernel", None, None, VariableList, errors=(404,)),
+    Route(
+        "GET",
+        "/sessions/{session}/variables/{name}",
+        variable,
+        "One variable: a table's columns, null counts and first rows",
+        None,
+        None,
+        Variable,
+        errors=(404, 409),
+    ),
+    Route("GET", "/sessions/{session}/files", files, "The workspace's files", None, None, FileList, errors=(404,)),
+]

@@ -1,0 +1,93 @@
+"""Bodies and answers that several resources share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cellwright.server.domain import Artifact, Session, Turn, Usage
+
+
+class Body(BaseModel):
+    """What a client sends: unknown fields are an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Query(BaseModel):
+    """The arguments behind a path's question mark."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Page(Query):
+    limit: int = Field(50, ge=1, le=100)
+    offset: int = Field(0, ge=0, le=2**31)
+
+
+class SessionRow(BaseModel):
+    """A session in a list."""
+
+    id: str
+    key: str | None
+    title: str
+    agent: str
+    model: str | None
+    status: str
+    kernel_status: str = Field(description="none, starting, idle, busy")
+    message_count: int
+    turn_count: int
+    last_message_preview: str
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    last_activity: datetime
+
+
+class SessionDetail(SessionRow):
+    """A session with where its things are."""
+
+    notebook_path: str
+    workspace: str
+    preferences: dict[str, Any]
+    variables: list[str]
+    usage: Usage
+    seq: int = Field(description="Number of the last event in its log")
+    revision: int
+    messages: list[Any] | None = None
+
+
+def row_of(session: Session, kernel_status: str) -> dict[str, Any]:
+    fields = session.model_dump(include=set(SessionRow.model_fields))
+    return {**fields, "kernel_status": kernel_status}
+
+
+class TurnRow(BaseModel):
+    """A turn, with what it ran and made."""
+
+    id: str
+    session_id: str
+    n: int
+    status: str
+    query: str
+    answer: str | None
+    cause: str | None
+    usage: Usage
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    cells: list[dict[str, Any]] = []
+    artifacts: list[str] = []
+
+
+def turn_row(turn: Turn, **more: Any) -> TurnRow:
+    return TurnRow(**turn.model_dump(include=set(TurnRow.model_fields) - {"cells", "artifacts"}), **more)
+
+
+class ArtifactList(BaseModel):
+    artifacts: list[Artifact]
+    total: int
+    limit: int
+    offset: int

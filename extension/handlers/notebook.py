@@ -1,0 +1,64 @@
+"""The notebook, and the forms in which it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from pydantic import BaseModel
+
+from cellwright.extension.endpoint import Call, Route, Streamed
+from cellwright.extension.handlers.models import Query
+from cellwright.notebooks import codec
+from cellwright.notebooks.export import MIMES, export
+from cellwright.server.artifacts import disposition, slug
+
+
+class Notebook(BaseModel):
+    """An nbformat 4.5 notebook."""
+
+    cells: list[dict[str, object]]
+    metadata: dict[str, object]
+    nbformat: int
+    nbformat_minor: int
+
+
+class ExportQuery(Query):
+    format: Literal["ipynb", "py", "md", "html", "rehearsal"] = "ipynb"
+
+
+async def get(call: Call) -> Notebook:
+    document = await call.app.sessions.document(await call.session())
+    call.handler.set_header("ETag", f'"{document.metadata["cellwright"]["revision"]}"')
+    return Notebook(**codec.encode(document))
+
+
+async def leave(call: Call) -> Streamed:
+    session = await call.session()
+    form = call.query.format
+    if form == "rehearsal":
+        data = (await call.app.sessions.recording(session)).to_json().encode()
+        mime, ending = "application/json", "rehearsal.json"
+    else:
+        document = await call.app.sessions.document(session)
+        data = await asyncio.to_thread(export, document, form, session.title)
+        mime, ending = MIMES[form], form
+    call.handler.set_header("Content-Type", mime)
+    call.handler.set_header("Content-Security-Policy", "sandbox")
+    call.handler.set_header("Content-Disposition", disposition(f"{slug(session.title)}.{ending}", inline=False))
+    call.handler.finish(data)
+    return Streamed()
+
+
+ROUTES = [
+    Route("GET", "/sessions/{session}/notebook", get, "The notebook as it is now", None, None, Notebook, errors=(404,)),
+    Route(
+        "GET",
+        "/sessions/{session}/export",
+        leave,
+        "The notebook as a file of its own; rehearsal is the recording of the model's replies",
+        ExportQuery,
+        errors=(404,),
+        media=(*MIMES.values(), "application/json"),
+    ),
+]

@@ -1,0 +1,132 @@
+"""Sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field, model_validator
+
+from cellwright.extension.endpoint import Call, Route
+from cellwright.extension.handlers.models import Body, Page, Query, SessionDetail, SessionRow, row_of
+from cellwright.server.domain import Session, SessionStatus
+from cellwright.server.errors import Invalid
+
+KEY = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
+
+
+class NewSession(Body):
+    title: str | None = Field(None, min_length=1, max_length=200)
+    key: str | None = Field(None, min_length=1, max_length=120, pattern=KEY, description="Your own name for it")
+    agent: str | None = None
+    model: str | None = Field(None, max_length=200)
+    kernel: str | None = Field(None, max_length=200, description="A kernelspec's name")
+    metadata: dict[str, Any] = {}
+    preferences: dict[str, Any] = {}
+
+
+class SessionChanges(Body):
+    title: str | None = Field(None, min_length=1, max_length=200)
+    agent: str | None = None
+    model: str | None = Field(None, max_length=200)
+    metadata: dict[str, Any] | None = None
+    preferences: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> SessionChanges:
+        if not self.model_fields_set:
+            raise ValueError("say what to change")
+        return self
+
+
+class SessionPage(Page):
+    search: str | None = Field(None, max_length=200)
+    status: SessionStatus | None = None
+    agent: str | None = None
+
+
+class SessionList(BaseModel):
+    sessions: list[SessionRow]
+    total: int
+    limit: int
+    offset: int
+
+
+class Detail(Query):
+    messages: bool = False
+
+
+def kernel_status(call: Call, session: Session) -> str:
+    connection = call.app.sessions.kernel(session)
+    return "none" if connection is None else connection.execution_state
+
+
+async def list_sessions(call: Call) -> SessionList:
+    asked: SessionPage = call.query
+    arguments = call.handler.request.arguments
+    metadata = {
+        name.removeprefix("metadata."): call.handler.get_argument(name)
+        for name in arguments
+        if name.startswith("metadata.")
+    }
+    found, total = await call.app.rows.list(
+        call.owner,
+        search=asked.search,
+        status=asked.status.value if asked.status else None,
+        agent=asked.agent,
+        metadata=metadata or None,
+        limit=asked.limit,
+        offset=asked.offset,
+    )
+    rows = [SessionRow(**row_of(session, kernel_status(call, session))) for session in found]
+    return SessionList(sessions=rows, total=total, limit=asked.limit, offset=asked.offset)
+
+
+async def create(call: Call) -> SessionDetail:
+    body: NewSession = call.body
+    return await detail(call, await call.app.sessions.create(call.owner, **body.model_dump()))
+
+
+async def detail(call: Call, session: Session, **more: Any) -> SessionDetail:
+    variables = [variable.name for variable in await call.app.sessions.variables(session)]
+    fields = session.model_dump(include=set(SessionDetail.model_fields))
+    return SessionDetail(**{**fields, "kernel_status": kernel_status(call, session), "variables": variables, **more})
+
+
+async def get(call: Call) -> SessionDetail:
+    session = await call.session()
+    more: dict[str, Any] = {}
+    if call.query.messages:
+        more["messages"] = (await call.app.rows.messages(session.id, 500, 0))[0]
+    return await detail(call, session, **more)
+
+
+async def change(call: Call) -> SessionDetail:
+    body: SessionChanges = call.body
+    changes = body.model_dump(exclude_unset=True)
+    for name in ("title", "agent", "metadata", "preferences"):
+        if name in changes and changes[name] is None:
+            raise Invalid(f"{name} cannot be null.")
+    return await detail(call, await call.app.sessions.change(await call.session(), changes, call.owner))
+
+
+async def delete(call: Call) -> None:
+    await call.app.sessions.delete(await call.session())
+
+
+ROUTES = [
+    Route("GET", "/sessions", list_sessions, "Your sessions, newest activity first", SessionPage, None, SessionList),
+    Route("POST", "/sessions", create, "Make a session", None, NewSession, SessionDetail, 201, (409,), "write"),
+    Route("GET", "/sessions/{session}", get, "A session", Detail, None, SessionDetail, errors=(404,)),
+    Route(
+        "PATCH", "/sessions/{session}", change, "Change a session", None, SessionChanges, SessionDetail, 200, (404,), "write"
+    ),
+    Route(
+        "DELETE",
+        "/sessions/{session}",
+        delete,
+        "Delete a session: its kernel, conversation, notebook history and artifacts. Files in its folder stay",
+        status=204,
+        errors=(404,),
+        action="write",
+    ),
+]

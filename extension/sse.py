@@ -1,0 +1,160 @@
+"""Server-sent events: every durable event once, in order, with live text in between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+from tornado import iostream
+
+from cellwright.extension.endpoint import Endpoint, Streamed
+from cellwright.server import events as e
+from cellwright.server.app import Cellwright
+from cellwright.server.domain import SessionId, TurnId
+from cellwright.server.live import joined
+from cellwright.server.narrate import line, phase
+
+KEEP_ALIVE_S = 15.0
+QUEUED = 64
+
+
+def frame(kind: str, data: dict[str, Any], event_id: int | None = None) -> str:
+    """One event on the wire."""
+    head = f"id: {event_id}\n" if event_id is not None else ""
+    return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False, default=str)}\n\n"
+
+
+def durable(record: e.Record, about: dict[str, Any]) -> dict[str, Any]:
+    """What a client is told of a durable event."""
+    payload = record.event.model_dump(mode="json", exclude={"type"})
+    held = payload.pop("message", None)  # The name stands for the line for people; a message's fields stand beside it.
+    if held is not None:
+        payload = {**held, **payload, "message_id": held["id"]}
+        del payload["id"]
+    told = {"at": record.at.isoformat(), "phase": phase(record.event.type), "message": line(record.event)}
+    return {**about, **payload, **told}
+
+
+async def live(app: Cellwright, session_id: SessionId) -> AsyncIterator[dict[str, Any]]:
+    """One snapshot of what is live now, then every delta that continues it; a snapshot again after a gap."""
+    with app.hot.subscribe(session_id) as queue:
+        writer, number = "", 0
+        waiting = True
+        while True:
+            if waiting:
+                deltas = await app.hot.so_far(session_id)
+                snapshot = joined(deltas)
+                if snapshot is not None:
+                    writer, number = deltas[-1]["writer"], deltas[-1]["number"]
+                    yield snapshot
+                waiting = False
+            delta = await queue.get()
+            if delta["writer"] == writer and delta["number"] <= number:
+                continue
+            if delta["writer"] == writer and delta["number"] > number + 1:
+                waiting = True
+                continue
+            writer, number = delta["writer"], delta["number"]
+            yield {name: value for name, value in delta.items() if name not in ("writer", "number")}
+
+
+async def events(
+    app: Cellwright, session_id: SessionId, after: int, turn_id: TurnId | None = None
+) -> AsyncIterator[tuple[str, dict[str, Any], int | None]]:
+    """Type, data and id of everything a reader is told; ends with the turn, if one is named."""
+    queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(QUEUED)
+
+    async def read_log() -> None:
+        async for record in app.log.follow(session_id, after):
+            await queue.put(("durable", record))
+
+    async def read_live() -> None:
+        async for delta in live(app, session_id):
+            await queue.put(("live", delta))
+
+    tasks = [asyncio.create_task(read_log()), asyncio.create_task(read_live())]
+    settled: set[str] = set()
+    about: dict[str, Any] = {}
+    try:
+        while True:
+            get = asyncio.ensure_future(queue.get())
+            await asyncio.wait([get, *tasks], timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+            if not get.done():
+                get.cancel()
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                yield "", {}, None
+                continue
+            kind, told = get.result()
+            if kind == "live":
+                of = told.get("message_id") or told.get("execution_id")
+                if of in settled or (turn_id is not None and told.get("turn_id") != turn_id):
+                    continue
+                told["phase"] = phase(told["type"], told.get("channel"))
+                yield told.pop("type"), told, None
+                continue
+            event = told.event
+            if isinstance(event, e.MessageCompleted):
+                settled.add(event.message.id)
+            elif isinstance(event, e.CellCompleted):
+                settled.add(event.execution_id)
+            elif isinstance(event, e.AttemptDiscarded):
+                settled.add(event.message_id)
+            elif isinstance(event, e.TurnStarted):
+                about = {"agent": event.agent, "iteration": 0, "max_iterations": event.max_iterations}
+            elif isinstance(event, e.IterationCompleted):
+                about = {**about, "iteration": event.iteration}
+            if turn_id is not None and event.turn_id != turn_id:
+                continue
+            yield event.type, durable(told, about), told.seq
+            if isinstance(event, e.TurnEnded):
+                about = {}
+                if turn_id is not None:
+                    return
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def answer(handler: Endpoint, session_id: SessionId, after: int, turn_id: TurnId | None = None) -> Streamed:
+    """Writes the stream until its end, or until the client goes."""
+    handler.set_header("Content-Type", "text/event-stream")
+    handler.set_header("Cache-Control", "no-cache")
+    handler.set_header("X-Accel-Buffering", "no")
+    stream = handler.request.connection.stream  # type: ignore[union-attr]
+    with contextlib.suppress(OSError, AttributeError):
+        # tornado sets Nagle's algorithm again after each response: 40 ms for every small event.
+        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    source = events(handler.app, session_id, after, turn_id)
+    gone = asyncio.Event()
+    handler.request.connection.set_close_callback(gone.set)  # type: ignore[union-attr]
+    closed = asyncio.ensure_future(gone.wait())
+    try:
+        handler.write(": cellwright\n\n")
+        await handler.flush()
+        while True:
+            following = asyncio.ensure_future(anext(source))
+            await asyncio.wait([following, closed], return_when=asyncio.FIRST_COMPLETED)
+            if closed.done():
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                return Streamed()
+            try:
+                kind, data, event_id = following.result()
+            except StopAsyncIteration:
+                break
+            handler.write(frame(kind, data, event_id) if kind else ": still here\n\n")
+            await handler.flush()
+        handler.finish()
+    except iostream.StreamClosedError:
+        pass
+    finally:
+        closed.cancel()
+        await source.aclose()  # type: ignore[attr-defined]
+    return Streamed()
