@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import structlog
-from jupyter_server.extension.application import ExtensionApp
-from traitlets import Dict
-
 from cellwright.extension.routes import handlers
 from cellwright.server.app import Cellwright
 from cellwright.server.errors import CellwrightError
 from cellwright.server.logs import configure
 from cellwright.server.settings import Settings
+from jupyter_server._tz import utcnow
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Dict
 
 TAKE_OVER_S = 10.0
 log = structlog.get_logger(__name__)
@@ -30,11 +29,12 @@ class CellwrightApp(ExtensionApp):
     options = Dict(help="Settings by name, over those of the environment: see `cellwright doctor`.").tag(config=True)
 
     cellwright: Cellwright | None = None
+    opened: asyncio.Future[None] | None = None
+    failed: Exception | None = None
+    _idle: asyncio.Task[None] | None = None
 
     def initialize_settings(self) -> None:
-        self.settings["cellwright_failed"] = None
-        self.settings["cellwright_opened"] = None
-        self.settings["cellwright"] = None
+        self.settings["cellwright_extension"] = self
 
     def initialize_handlers(self) -> None:
         self.handlers.extend(handlers(self.name))
@@ -50,7 +50,6 @@ class CellwrightApp(ExtensionApp):
         self.cellwright = Cellwright(
             settings, server.kernel_manager, server.contents_manager, root, getattr(server, "connection_url", None)
         )
-        self.settings["cellwright"] = self.cellwright
         if settings.database_url is None and _leftovers(self.cellwright):
             # Kernels outlived a crash: they must stand in the kernel manager before the first request asks for them.
             server.io_loop.run_sync(self._open)
@@ -58,7 +57,7 @@ class CellwrightApp(ExtensionApp):
             server.io_loop.add_callback(self._open_in_background)
 
     async def _open_in_background(self) -> None:
-        self.settings["cellwright_opened"] = asyncio.ensure_future(self._open())
+        self.opened = asyncio.ensure_future(self._open())
 
     async def _open(self) -> None:
         assert self.cellwright is not None
@@ -70,17 +69,32 @@ class CellwrightApp(ExtensionApp):
             log.exception("cellwright_did_not_open")
             self._failed(error)
 
+        if self.cellwright.settings.idle_stop_s is not None:
+            self._idle = asyncio.create_task(self._stop_when_idle(self.cellwright.settings.idle_stop_s))
+
+    async def _stop_when_idle(self, after_s: float) -> None:
+        """Stops a server that was started in the background, once no turn runs and no request came for so long."""
+        assert self.cellwright is not None and self.serverapp is not None
+        while True:
+            await asyncio.sleep(min(after_s, 10.0))
+            idle_s = (utcnow() - self.serverapp.web_app.last_activity()).total_seconds()
+            if idle_s >= after_s and not self.cellwright.turns.busy:
+                log.info("stopping_when_idle", idle_s=round(idle_s))
+                self.serverapp.stop(from_signal=True)
+                return
+
     def _failed(self, error: Exception) -> None:
         """Jupyter goes on without us; every request of ours is told why."""
-        self.settings["cellwright_failed"] = error
+        self.failed = error
         self.log.error("Cellwright is not running: %s", error)
 
     async def stop_extension(self) -> None:
-        opened: asyncio.Future[Any] | None = self.settings.get("cellwright_opened")
-        if opened is not None and not opened.done():
-            opened.cancel()
-            await asyncio.gather(opened, return_exceptions=True)
-        if self.cellwright is not None and self.settings["cellwright_failed"] is None:
+        if self.opened is not None and not self.opened.done():
+            self.opened.cancel()
+            await asyncio.gather(self.opened, return_exceptions=True)
+        if self._idle is not None:
+            self._idle.cancel()
+        if self.cellwright is not None and self.failed is None:
             await self.cellwright.close()
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import structlog
-from jupyter_server.base.handlers import JupyterHandler
-from jupyter_server.extension.handler import ExtensionHandlerMixin
-from jupyter_core.utils import ensure_async
-from pydantic import BaseModel
-from tornado import iostream, web
-
 from cellwright.extension import problems
 from cellwright.extension.identity import owner
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import Session
 from cellwright.server.errors import TooLarge, Unavailable
+from jupyter_core.utils import ensure_async
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.extension.handler import ExtensionHandlerMixin
+from pydantic import BaseModel
+from tornado import iostream, web
 
 RESOURCE = "cellwright"
 JSON_LIMIT_BYTES = 16 << 20
@@ -33,16 +33,16 @@ class Body:
     limit_bytes = JSON_LIMIT_BYTES
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._held = bytearray()
 
     async def receive(self, chunk: bytes) -> None:
-        self._data += chunk
+        self._held += chunk
 
     def end(self) -> bytes:
-        return bytes(self._data)
+        return bytes(self._held)
 
     def discard(self) -> None:
-        self._data.clear()
+        self._held.clear()
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
 
     @property
     def app(self) -> Cellwright:
-        found: Cellwright = self.settings["cellwright"]
+        found: Cellwright = self.settings["cellwright_extension"].cellwright
         return found
 
     @property
@@ -112,6 +112,7 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
     async def prepare(self) -> None:
         route = self.route
         if route is not None and route.public:
+            await self._until_open()
             return
         await super().prepare()
         if self._finished:
@@ -125,14 +126,17 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
             raise web.HTTPError(403, f"You may not {action} here.")
         if route is None:
             raise web.HTTPError(405)
-        opened = self.settings["cellwright_opened"]
-        if opened is not None and not opened.done():
-            await opened
-        failed: Exception | None = self.settings.get("cellwright_failed")
-        if failed is not None:
-            raise Unavailable(f"Cellwright is not running: {failed}")
+        await self._until_open()
         self._body = route.receiver(self) if route.receiver is not None else Body()
-        self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr]
+        self.request.connection.set_max_body_size(1 << 62)
+
+    async def _until_open(self) -> None:
+        """Waits for the stores of a server that has just started; raises Unavailable when they did not open."""
+        extension = self.settings["cellwright_extension"]
+        if extension.opened is not None and not extension.opened.done():
+            await asyncio.shield(extension.opened)
+        if extension.failed is not None:
+            raise Unavailable(f"Cellwright is not running: {extension.failed}")
 
     async def data_received(self, chunk: bytes) -> None:
         if self._body is None:
@@ -154,7 +158,9 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         who = "" if route.public else owner(self)
         call = Call(self.app, who, path, self)
         if route.query is not None:
-            call.query = route.query.model_validate({name: self.get_argument(name) for name in self.request.arguments if name != "token"})
+            call.query = route.query.model_validate(
+                {name: self.get_argument(name) for name in self.request.arguments if name != "token"}
+            )
         if route.receiver is not None:
             call.body = self._body
         elif route.body is not None:

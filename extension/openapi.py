@@ -6,12 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
-
 from cellwright.extension.endpoint import Route
 from cellwright.extension.problems import Problem
 from cellwright.server.app import package_version
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 REF = "#/components/schemas/{model}"
 TITLES = {

@@ -5,12 +5,11 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from tornado.web import HTTPError
-
 from cellwright.kernels.errors import KernelError, KernelNotStarted, KernelUnreachable
 from cellwright.notebooks.errors import EditConflict, InvalidNotebook, NotebookError, UnknownCell
 from cellwright.server import errors
+from pydantic import BaseModel, ValidationError
+from tornado.web import HTTPError
 
 STATUSES: dict[type[Exception], int] = {
     errors.NotFound: 404,
@@ -62,8 +61,8 @@ def problem(error: BaseException | None, status: int = 500) -> Problem:
             detail = "; ".join(f"{field.path}: {field.message}" for field in fields[:5])
         case HTTPError():
             status = error.status_code
-            detail = error.log_message % error.args if error.log_message and error.args else error.log_message
-            detail = detail or error.reason or _title(status)
+            said = error.log_message % error.args if error.log_message and error.args else error.log_message
+            detail = str(said or error.reason or _title(status))
         case _:
             found = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
             if found is not None:
@@ -73,7 +72,9 @@ def problem(error: BaseException | None, status: int = 500) -> Problem:
     name = type(error).__name__ if error is not None and status != 500 else "InternalError"
     if isinstance(error, (HTTPError, ValidationError)):
         name = _title(status).replace(" ", "")
-    return Problem(type=f"urn:cellwright:problem:{name}", title=_title(status), status=status, detail=detail, errors=fields)
+    return Problem(
+        type=f"urn:cellwright:problem:{name}", title=_title(status), status=status, detail=detail, errors=fields
+    )
 
 
 def _title(status: int) -> str:
@@ -84,4 +85,5 @@ def _title(status: int) -> str:
 
 
 def body(found: Problem) -> dict[str, Any]:
+    """The JSON of a problem, without what it does not have."""
     return found.model_dump(exclude_none=True)

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
-
-from tornado import iostream
 
 from cellwright.extension.endpoint import Endpoint, Streamed
 from cellwright.server import events as e
@@ -17,6 +15,7 @@ from cellwright.server.app import Cellwright
 from cellwright.server.domain import SessionId, TurnId
 from cellwright.server.live import joined
 from cellwright.server.narrate import line, phase
+from tornado import iostream
 
 KEEP_ALIVE_S = 15.0
 QUEUED = 64
@@ -64,7 +63,7 @@ async def live(app: Cellwright, session_id: SessionId) -> AsyncIterator[dict[str
 
 async def events(
     app: Cellwright, session_id: SessionId, after: int, turn_id: TurnId | None = None
-) -> AsyncIterator[tuple[str, dict[str, Any], int | None]]:
+) -> AsyncGenerator[tuple[str, dict[str, Any], int | None], None]:
     """Type, data and id of everything a reader is told; ends with the turn, if one is named."""
     queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(QUEUED)
 
@@ -127,13 +126,13 @@ async def answer(handler: Endpoint, session_id: SessionId, after: int, turn_id: 
     handler.set_header("Content-Type", "text/event-stream")
     handler.set_header("Cache-Control", "no-cache")
     handler.set_header("X-Accel-Buffering", "no")
-    stream = handler.request.connection.stream  # type: ignore[union-attr]
+    stream = handler.request.connection.stream
     with contextlib.suppress(OSError, AttributeError):
         # tornado sets Nagle's algorithm again after each response: 40 ms for every small event.
         stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     source = events(handler.app, session_id, after, turn_id)
     gone = asyncio.Event()
-    handler.request.connection.set_close_callback(gone.set)  # type: ignore[union-attr]
+    handler.request.connection.set_close_callback(gone.set)
     closed = asyncio.ensure_future(gone.wait())
     try:
         handler.write(": cellwright\n\n")
@@ -156,5 +155,5 @@ async def answer(handler: Endpoint, session_id: SessionId, after: int, turn_id: 
         pass
     finally:
         closed.cancel()
-        await source.aclose()  # type: ignore[attr-defined]
+        await source.aclose()
     return Streamed()

@@ -13,10 +13,9 @@ from typing import Any
 import structlog
 import zmq
 import zmq.asyncio
+from cellwright.kernels.errors import KernelDied, KernelNotStarted, KernelUnreachable
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.session import Session
-
-from cellwright.kernels.errors import KernelDied, KernelNotStarted, KernelUnreachable
 
 LOOK_EVERY_S = 0.25
 ASK_EVERY_S = 0.5
@@ -63,7 +62,9 @@ class KernelConnection:
             session = Session(key=self.manager.session.key, signature_scheme=info["signature_scheme"])
             self._client = AsyncKernelClient(context=context, session=session)
             self._client.load_connection_info({k: v for k, v in info.items() if k != "key"})
-        self._client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)
+        self._client.start_channels(  # noqa: S604 (a channel, no shell)
+            shell=True, iopub=True, stdin=False, hb=False, control=False
+        )
         self._tasks = [
             asyncio.create_task(self._pump(self._client.iopub_channel, self._heard_published), name="iopub"),
             asyncio.create_task(self._pump(self._client.shell_channel, self._heard_reply), name="shell"),
@@ -96,7 +97,12 @@ class KernelConnection:
         return task.result()
 
     def send(
-        self, kind: str, content: dict[str, Any], *, message_id: str | None = None, metadata: dict[str, Any] | None = None
+        self,
+        kind: str,
+        content: dict[str, Any],
+        *,
+        message_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> Exchange:
         """Sends a request on the shell channel, under `message_id` if one is given."""
         message = self._client.session.msg(kind, content, metadata=metadata)

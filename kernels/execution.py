@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jupyter_client.session import Session
-
 from cellwright.kernels.client import Exchange, KernelConnection, Message
 from cellwright.kernels.inside import spool
 from cellwright.kernels.messages import change
 from cellwright.notebooks.outputs import Change
+from jupyter_client.session import Session
 
 Status = Literal["ok", "error", "aborted", "interrupted", "timeout", "kernel_died", "outcome_unknown"]
 
@@ -163,9 +162,7 @@ class Execution:
     def _finish(
         self, reply: Message, count: int | None, duration_s: float, error: str | None, timed_out: bool
     ) -> Finished:
-        return finished(
-            reply, count, duration_s, error, timed_out=timed_out, interrupted=self._interrupted
-        )
+        return finished(reply, count, duration_s, error, timed_out=timed_out, interrupted=self._interrupted)
 
 
 def finished(
@@ -212,13 +209,13 @@ async def reattach(
         died = connection.died.done()
         records = await asyncio.to_thread(_records, path, place)
         if records is None:
-            yield Finished("kernel_died" if died else "outcome_unknown", cause=connection.died.result() if died else None)
+            yield Finished(
+                "kernel_died" if died else "outcome_unknown", cause=connection.died.result() if died else None
+            )
             return
         for place, parts in records:  # noqa: B007 (kept for the next look)
             if parts[0] == spool.REPLY:
-                yield finished(
-                    _json(parts[1]), count, time.monotonic() - begin, error, interrupted=interrupted
-                )
+                yield finished(_json(parts[1]), count, time.monotonic() - begin, error, interrupted=interrupted)
                 return
             message = session.deserialize(session.feed_identities(parts)[1])
             if message["header"]["msg_type"] == "execute_input":

@@ -49,5 +49,6 @@ def _bundle(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def display_id(content: dict[str, Any]) -> str | None:
+    """The id under which later messages change this output, if it has one."""
     found = (content.get("transient") or {}).get("display_id")
     return None if found is None else str(found)

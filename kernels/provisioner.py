@@ -13,13 +13,12 @@ import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
-from jupyter_client.provisioning import LocalProvisioner
-
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.isolation import kernel_environment
 from cellwright.kernels.registry import Entry, Registry, start_time
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
+from jupyter_client.provisioning import LocalProvisioner
 
 
 class ReportingRestarter(AsyncIOLoopKernelRestarter):
@@ -38,7 +37,8 @@ class AdoptedProcess:
     stdin = stdout = stderr = None
 
     def __init__(self, pid: int) -> None:
-        self.pid, self.returncode = pid, None
+        self.pid = pid
+        self.returncode: int | None = None
         self._handle = os.pidfd_open(pid)
 
     def _ended(self, timeout_ms: int | None) -> bool:
@@ -81,6 +81,8 @@ class CellwrightProvisioner(LocalProvisioner):
     """Set by the server that keeps kernels in this process."""
 
     _entry: Entry | None = None
+    connection_info: KernelConnectionInfo
+    process: subprocess.Popen[bytes] | AdoptedProcess | None
 
     @property
     def _registry(self) -> Registry:
@@ -90,7 +92,7 @@ class CellwrightProvisioner(LocalProvisioner):
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         manager = self.parent
         if self.keeping is None or manager is None:
-            return await super().pre_launch(**kwargs)
+            return dict(await super().pre_launch(**kwargs))
         manager.restarter_class = ReportingRestarter
         assert self.kernel_id is not None
         self._entry = self._registry.find(self.kernel_id) if self.process is None else None
@@ -105,7 +107,7 @@ class CellwrightProvisioner(LocalProvisioner):
         manager.cache_ports = False
         manager.connection_file = str(self._registry.connection_file(self.kernel_id))
         kwargs["env"] = kernel_environment(kwargs.get("env") or os.environ, self.keeping.to_environment())
-        return await super().pre_launch(**kwargs)
+        return dict(await super().pre_launch(**kwargs))
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         if self.keeping is None:

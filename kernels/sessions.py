@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelDied, KernelNotStarted
 from cellwright.kernels.inside.keeping import Keeping

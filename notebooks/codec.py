@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import nbformat
-
 from cellwright.notebooks.document import Cell, CellId, Document
 from cellwright.notebooks.errors import InvalidNotebook
 from cellwright.notebooks.outputs import as_text
@@ -22,8 +21,8 @@ def decode(notebook: str | bytes | dict[str, Any]) -> Document:
         if not isinstance(raw, dict) or "nbformat" not in raw:
             raise InvalidNotebook("This is not a notebook: it has no nbformat version.")
         # A private copy of the JSON: `convert` and `normalize` change what they are given.
-        node = nbformat.from_dict(raw)  # type: ignore[no-untyped-call]
-        node = nbformat.convert(node, 4)  # type: ignore[no-untyped-call]
+        node = nbformat.from_dict(raw)
+        node = nbformat.convert(node, 4)
         node.nbformat_minor = max(node.nbformat_minor, 5)
         _, node = nbformat.validator.normalize(node)
         nbformat.validate(node)

@@ -49,7 +49,7 @@ def _converted(document: Document, form: str, title: str) -> str:
     import nbformat
     from nbconvert import HTMLExporter, MarkdownExporter
 
-    node = nbformat.from_dict(encode(document))  # type: ignore[no-untyped-call]
+    node = nbformat.from_dict(encode(document))
     if form == "md":
         exporter = MarkdownExporter()
         exporter.register_preprocessor("nbconvert.preprocessors.ExtractOutputPreprocessor", enabled=False)

@@ -153,6 +153,7 @@ def as_text(value: str | Sequence[str]) -> str:
 
 
 def is_text_mime(mime: str) -> bool:
+    """Whether values of this type are text; others are base64."""
     return mime.startswith(TEXT_MIMES) or mime == "application/json" or mime.endswith("+json")
 
 
@@ -173,10 +174,12 @@ def _encoding(mime: str, value: Any) -> str:
 
 
 def reference(encoding: str, data: bytes) -> dict[str, Any]:
+    """What stands in the place of `data`."""
     return {OBJECT: hashlib.sha256(data).hexdigest(), "size_bytes": len(data), "encoding": encoding}
 
 
 def is_reference(value: Any) -> bool:
+    """Whether a value stands elsewhere."""
     return isinstance(value, dict) and OBJECT in value
 
 

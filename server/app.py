@@ -6,21 +6,23 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import structlog
-
+from cellwright.kernels.errors import KernelError, KernelUnreachable
+from cellwright.kernels.execution import Execution, Finished
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.server.agent.profiles import profiles
 from cellwright.server.artifacts import Artifacts
-from cellwright.server.domain import new_id
+from cellwright.server.domain import Frozen, new_id
 from cellwright.server.errors import CellwrightError, StoreUnavailable
 from cellwright.server.models.catalog import Models
+from cellwright.server.models.protocol import ChatMessage, ModelRequest, Reply, timed
 from cellwright.server.notebook_files import Contents, NotebookFiles
 from cellwright.server.sessions import Sessions
 from cellwright.server.settings import Settings
@@ -42,10 +44,20 @@ log = structlog.get_logger(__name__)
 
 
 def package_version() -> str:
+    """The installed version."""
     try:
         return version("cellwright")
     except PackageNotFoundError:
         return "0+unknown"
+
+
+class Check(Frozen):
+    """How using one part went."""
+
+    name: str
+    ok: bool
+    detail: str
+    ms: float
 
 
 class Cellwright:
@@ -201,6 +213,49 @@ class Cellwright:
             "agents": list(profiles()),
         }
 
+    async def examine(self) -> list[Check]:
+        """Uses each part once, as a turn would: the stores, a kernel that comes and goes, the model."""
+
+        async def kernel() -> str:
+            name = f"check-{new_id()}"
+            connection = await self.kernels.start(name, None, self.root)
+            try:
+                run = Execution(connection, new_id(), "1 + 1").run()
+                ended = [event async for event in run][-1]
+                if not isinstance(ended, Finished) or ended.status != "ok":
+                    raise KernelUnreachable(f"It could not add: {ended}")
+            finally:
+                await self.kernels.end(name)
+            return self.settings.kernel_name
+
+        async def model() -> str:
+            chosen = await self.models.get(None)
+            if chosen.name.startswith("rehearsal:"):
+                return f"{chosen.name} (recorded replies, nothing to reach)"
+            request = ModelRequest([ChatMessage("user", "Answer with the single word: ready")])
+            events = timed(chosen.stream(request), self.settings.first_token_s, self.settings.between_tokens_s)
+            said = [event async for event in events]
+            return f"{chosen.name} answered {said[-1].content.strip()[:40]!r}" if isinstance(said[-1], Reply) else ""
+
+        async def postgres_() -> str:
+            await self._check_postgres()
+            return "embedded PostgreSQL" if self.settings.database_url is None else "PostgreSQL"
+
+        async def redis() -> str:
+            await self.hot.check()
+            return "in process" if self.settings.redis_url is None else "Redis"
+
+        async def objects() -> str:
+            await self._check_objects()
+            return (
+                "files in the data folder"
+                if self.settings.s3_endpoint is None
+                else f"S3 at {self.settings.s3_endpoint}"
+            )
+
+        parts = {"postgres": postgres_, "redis": redis, "objects": objects, "kernel": kernel, "model": model}
+        return [await _examined(name, part) for name, part in parts.items()]
+
     async def _check_postgres(self) -> None:
         if self._pool is None:
             raise StoreUnavailable("The pool is closed.")
@@ -210,6 +265,15 @@ class Cellwright:
     async def _check_objects(self) -> None:
         assert self._objects is not None
         await self._objects.check()
+
+
+async def _examined(name: str, use: Callable[[], Awaitable[str]]) -> Check:
+    began = time.perf_counter()
+    try:
+        detail, ok = await use(), True
+    except (CellwrightError, KernelError) as error:
+        detail, ok = str(error), False
+    return Check(name=name, ok=ok, detail=detail, ms=round((time.perf_counter() - began) * 1000, 1))
 
 
 @asynccontextmanager

@@ -17,11 +17,10 @@ from urllib.parse import quote
 
 import asyncpg
 import structlog
-
 from cellwright.notebooks.document import Output
 from cellwright.notebooks.outputs import OBJECT, TABLE_MIME, externalise, is_reference, raw_bytes
 from cellwright.server.describe import describe, is_tabular
-from cellwright.server.domain import Artifact, ArtifactId, ArtifactKind, Sha256, SessionId, TurnId, new_id
+from cellwright.server.domain import Artifact, ArtifactId, ArtifactKind, SessionId, Sha256, TurnId, new_id
 from cellwright.server.errors import NotFound
 from cellwright.server.events import ArtifactFailed, ArtifactReady, FileUploaded
 from cellwright.server.store import postgres, queries
@@ -146,7 +145,7 @@ class Artifacts:
             id=artifact_id,
             session_id=session_id,
             turn_id=turn_id,
-            message_id=message_id,  # type: ignore[arg-type]
+            message_id=message_id,
             cell_id=cell_id,
             name=name,
             file_type=file_type(name),
@@ -200,14 +199,16 @@ class Artifacts:
     ) -> list[Artifact]:
         """Makes artifacts of what a cell displayed: each bundle's best form, each content once a session."""
         made = []
-        for number, output in enumerate(outputs, 1):
+        number = 0
+        for output in outputs:
             data = output.get("data", {})
             mime = next((m for m in SHOWN if m in data), None) or next((m for m in data if "vega" in m), None)
             if mime is None:
                 continue
-            if mime == "text/html" and "text/plain" in data and TABLE_MIME not in output.get("metadata", {}):
-                if data["text/plain"].startswith("<"):  # A widget's or an object's own page, not a result.
-                    continue
+            own_page = mime == "text/html" and str(data.get("text/plain", "")).startswith("<")
+            if own_page and TABLE_MIME not in output.get("metadata", {}):
+                continue  # How a widget or an object shows itself, not a result.
+            number += 1
             ending, plain_mime = SHOWN.get(mime, ("vega.json", "application/json"))
             name = f"{slug(purpose or 'output')}{'' if number == 1 else f'-{number}'}.{ending}"
             content = await self._content(mime, data[mime])
@@ -290,7 +291,7 @@ class Artifacts:
         async with postgres.acquired(self._pool) as connection:
             return {row["name"]: _artifact(row) for row in await connection.fetch(SQL.latest_named, session_id)}
 
-    async def list(
+    async def page(
         self,
         session_id: SessionId,
         *,
@@ -319,9 +320,7 @@ class Artifacts:
         """Removes an artifact, and its bytes when nothing else refers to them."""
         async with postgres.acquired(self._pool) as connection, connection.transaction():
             await connection.execute(SQL.delete_artifact, artifact.id)
-            await connection.execute(
-                SQL.unrefer, artifact.sha256, artifact.session_id, f"artifact:{artifact.id}"
-            )
+            await connection.execute(SQL.unrefer, artifact.sha256, artifact.session_id, f"artifact:{artifact.id}")
         await self.release([artifact.sha256])
 
     async def objects_of(self, session_id: SessionId) -> list[Sha256]:

@@ -22,6 +22,7 @@ MEMORY_BYTES = 4 << 30
 
 
 def is_tabular(name: str) -> bool:
+    """Whether a file of that name is looked into."""
     return Path(name).suffix.lower() in TABULAR
 
 
@@ -52,6 +53,7 @@ async def describe(path: Path, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Describes the file that the command line names."""
     import resource
     import warnings
 
@@ -84,7 +86,11 @@ def _read(path: Path, suffix: str) -> dict[str, Any]:
 
             file = pq.ParquetFile(path)
             rows = file.metadata.num_rows
-            frame = next(file.iter_batches(SAMPLE_ROWS)).to_pandas() if rows else file.schema_arrow.empty_table().to_pandas()
+            frame = (
+                next(file.iter_batches(SAMPLE_ROWS)).to_pandas()
+                if rows
+                else file.schema_arrow.empty_table().to_pandas()
+            )
         case ".jsonl" | ".ndjson":
             frame = pd.read_json(path, lines=True, nrows=SAMPLE_ROWS)
             rows = len(frame) if len(frame) < SAMPLE_ROWS else None

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
-
 from cellwright.server.domain import (
     Artifact,
     CellStatus,
@@ -23,6 +21,7 @@ from cellwright.server.domain import (
     Usage,
     Variable,
 )
+from pydantic import Field, TypeAdapter
 
 
 class _Event(Frozen):

@@ -102,7 +102,9 @@ class LiveMessage(_Live):
 class LiveCell(_Live):
     """A cell's outputs as they come. Console text of one stream is joined until it is sent."""
 
-    def __init__(self, hot: Hot, session_id: SessionId, turn_id: TurnId | None, cell_id: str, execution_id: str) -> None:
+    def __init__(
+        self, hot: Hot, session_id: SessionId, turn_id: TurnId | None, cell_id: str, execution_id: str
+    ) -> None:
         super().__init__(hot, session_id, turn_id)
         self._cell_id, self._execution_id = cell_id, execution_id
         self.area = OutputArea()

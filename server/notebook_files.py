@@ -11,8 +11,6 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
-from jupyter_core.utils import ensure_async
-
 from cellwright.notebooks import codec
 from cellwright.notebooks.document import Document
 from cellwright.notebooks.edits import Delete, Insert, Move, Replace, difference, merge
@@ -23,6 +21,7 @@ from cellwright.server.domain import Session
 from cellwright.server.events import CellContent, CellEdit, CellsEdited, NotebookSaved
 from cellwright.server.store.cells import Cells
 from cellwright.server.store.log import Log
+from jupyter_core.utils import ensure_async
 
 log = structlog.get_logger(__name__)
 KEY = "cellwright"

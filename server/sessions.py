@@ -54,7 +54,7 @@ class Sessions:
         if model is not None:
             await self._models.get(model)
         session_id = SessionId(new_id())
-        name = slug(title or DEFAULT_TITLE)
+        name = slug(title or DEFAULT_TITLE, 32)
         workspace = f"{FOLDER}/{name}-{session_id[:6]}"
         notebook_path = f"{workspace}/{name}.ipynb"
         async with postgres.acquired(self._pool) as connection, connection.transaction():
@@ -120,10 +120,9 @@ class Sessions:
         workspace = workspace_of(self._t.root, session)
         spooled.finish()
         place = await asyncio.to_thread(_placed, workspace.place(name), spooled.path)
-        artifact = await self._t.artifacts.add(
+        return await self._t.artifacts.add(
             session.id, spooled, place.name, created_by="upload", kind="data", mime_type=mime_type
         )
-        return artifact
 
     # -- the kernel ---------------------------------------------------------------------------------------------
 
@@ -238,5 +237,3 @@ def _same(a: Path, b: Path) -> bool:
     import filecmp
 
     return filecmp.cmp(a, b, shallow=False)
-
-

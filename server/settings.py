@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator
-
 from cellwright.server.domain import Frozen
 from cellwright.server.errors import Invalid
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 PREFIX = "CELLWRIGHT_"
 SECRETS = frozenset({"api_key", "database_url", "redis_url", "s3_secret_key"})
 
 
 def default_data_dir() -> Path:
+    """Beside the user's other Jupyter data."""
     from jupyter_core.paths import jupyter_data_dir
 
     return Path(jupyter_data_dir()) / "cellwright"
@@ -59,6 +59,7 @@ class Settings(Frozen):
     output_inline_bytes: int = Field(1 << 20, ge=1_000, description="Text of a cell in the notebook, head and tail")
     output_limit_bytes: int = Field(1 << 30, ge=1_000, description="Text of a cell in its artifact")
     upload_limit_bytes: int = Field(1 << 30, ge=1)
+    idle_stop_s: float | None = Field(None, gt=0, description="A server nobody has used for so long stops by itself")
     log_format: Literal["console", "json"] = "console"
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-
 from cellwright.kernels.errors import KernelError
 from cellwright.server import events as e
 from cellwright.server.agent.loop import AgentLoop, LimitReached, Limits, Outcome
@@ -51,11 +50,14 @@ class Turns:
         self._running: dict[TurnId, Workbench] = {}
         self._closing = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether this process runs a turn."""
+        return bool(self._running)
+
     # -- accepting ----------------------------------------------------------------------------------------------
 
-    async def ask(
-        self, session: Session, query: str, request: TurnRequest, *, reject_when_busy: bool = False
-    ) -> Turn:
+    async def ask(self, session: Session, query: str, request: TurnRequest, *, reject_when_busy: bool = False) -> Turn:
         """Commits a turn to be done; raises Invalid, NotFound (a file that is not there) or Busy."""
         if not query.strip():
             raise Invalid("The query is empty: say what the agent is to do.")
@@ -97,9 +99,7 @@ class Turns:
             await bench.stop()
         else:
             async with postgres.acquired(self._pool) as connection:
-                await connection.execute(
-                    "SELECT pg_notify('cellwright_events', $1)", f"{turn.session_id}:0:stop"
-                )
+                await connection.execute("SELECT pg_notify('cellwright_events', $1)", f"{turn.session_id}:0:stop")
         return turn
 
     async def wait(self, turn: Turn) -> Turn:
@@ -309,9 +309,7 @@ class Turns:
 
     async def _loop(self, bench: Workbench, state: e.TurnState) -> AgentLoop:
         turn, session, settings = bench.turn, bench.session, bench.settings
-        limits = Limits(
-            self._iterations(bench), settings.max_turn_tokens, settings.max_turn_cost, settings.max_turn_s
-        )
+        limits = Limits(self._iterations(bench), settings.max_turn_tokens, settings.max_turn_cost, settings.max_turn_s)
         model = await self._models.get(turn.request.model or session.model)
         return AgentLoop(bench, model, profile(turn.request.agent or session.agent), limits, state)
 
@@ -369,5 +367,3 @@ def loading(artifact: Artifact) -> str | None:
     if not variable.isidentifier():
         variable = f"data_{variable}"
     return f"{variable} = {reader.format(name=artifact.name)}"
-
-

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.execution import Execution, Finished, reattach
 from cellwright.kernels.sessions import SessionKernels
@@ -127,7 +126,7 @@ class Workbench:
         try:
             await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise Stopped()
+                raise Stopped
             return task.result()
         finally:
             stop.cancel()
@@ -191,7 +190,7 @@ class Workbench:
         """
         connection = await self.kernel()
         if self.stopping.is_set():
-            raise Stopped()
+            raise Stopped
         before = await asyncio.to_thread(self.workspace.files)
         execution_id = ExecutionId(new_id())
         after = await self.last_cell()
@@ -297,9 +296,7 @@ class Workbench:
                 events.append(changed)
         await self.record(*events)
         await self.hot.settle(self.session.id)
-        artifacts = await self._t.artifacts.add_shown(
-            self.session.id, outputs, started.purpose or "output", **lineage
-        )
+        artifacts = await self._t.artifacts.add_shown(self.session.id, outputs, started.purpose or "output", **lineage)
         if before is not None:
             artifacts += await self._new_files(before, lineage)
         artifacts += await self._whole_text(started, lineage)
@@ -452,6 +449,7 @@ class Workbench:
 
 
 def workspace_of(root: Path, session: Session) -> Workspace:
+    """The session's folder below the server's root."""
     return Workspace(root / session.workspace, Path(session.notebook_path).name)
 
 
@@ -477,6 +475,7 @@ _deaths: set[asyncio.Task[None]] = set()
 
 
 def known(told: dict[str, Any]) -> Variable:
+    """A variable as the kernel tells it."""
     return Variable.model_validate({k: v for k, v in told.items() if k != "id"})
 
 
@@ -499,5 +498,3 @@ def variables_changed(connection: KernelConnection, now: list[dict[str, Any]]) -
     if not (added or changed or removed):
         return None
     return e.VariablesChanged(added=added, changed=changed, removed=removed)
-
-

@@ -6,18 +6,17 @@ import asyncio
 import re
 from typing import Any
 
-from pydantic import BaseModel, Field
-from python_multipart import MultipartParser
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
-from tornado import iostream
-
 from cellwright.extension.endpoint import Body, Call, Endpoint, Route, Streamed
 from cellwright.extension.handlers.models import ArtifactList, Page, Query
 from cellwright.server.artifacts import disposition
 from cellwright.server.domain import Artifact
 from cellwright.server.errors import Invalid, NotFound
 from cellwright.server.store.objects import Spooled
+from pydantic import BaseModel, Field
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from tornado import iostream
 
 FLUSH_BYTES = 1 << 20
 LINK_S = 3_600
@@ -170,7 +169,7 @@ async def upload(call: Call) -> Uploaded:
 
 async def list_artifacts(call: Call) -> ArtifactList:
     session, asked = await call.session(), call.query
-    found, total = await call.app.artifacts.list(
+    found, total = await call.app.artifacts.page(
         session.id,
         kind=asked.kind,
         file_type=asked.file_type,
@@ -218,7 +217,9 @@ async def _send(call: Call, artifact: Artifact) -> Streamed:
     handler.set_header("Content-Type", artifact.mime_type)
     inline = artifact.mime_type in SAFE_INLINE
     handler.set_header("Content-Disposition", disposition(artifact.name, inline=inline))
-    handler.set_header("Content-Security-Policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    handler.set_header(
+        "Content-Security-Policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    )
     if wanted is not None and (found := _range(wanted, artifact.size_bytes)) is not None:
         start, length = found
         if length <= 0:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from pydantic import BaseModel
-
 from cellwright.extension.endpoint import Call, Route
 from cellwright.server.domain import Variable
 from cellwright.server.errors import NotFound
 from cellwright.server.workbench import workspace_of
+from pydantic import BaseModel
 
 
 class Kernel(BaseModel):
@@ -97,7 +96,16 @@ ROUTES = [
         (404, 409),
         "execute",
     ),
-    Route("GET", "/sessions/{session}/variables", variables, "Variables in the kernel", None, None, VariableList, errors=(404,)),
+    Route(
+        "GET",
+        "/sessions/{session}/variables",
+        variables,
+        "Variables in the kernel",
+        None,
+        None,
+        VariableList,
+        errors=(404,),
+    ),
     Route(
         "GET",
         "/sessions/{session}/variables/{name}",

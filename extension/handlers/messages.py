@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, Field
-
 from cellwright.extension.endpoint import Call, Route
 from cellwright.extension.handlers.models import Query
 from cellwright.server.domain import Message
+from pydantic import BaseModel, Field
 
 
 class MessagePage(Query):
@@ -83,7 +82,14 @@ async def history(call: Call) -> History:
 
 ROUTES = [
     Route(
-        "GET", "/sessions/{session}/messages", list_messages, "Messages, oldest first", MessagePage, None, MessageList, errors=(404,)
+        "GET",
+        "/sessions/{session}/messages",
+        list_messages,
+        "Messages, oldest first",
+        MessagePage,
+        None,
+        MessageList,
+        errors=(404,),
     ),
     Route(
         "GET",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from cellwright.server.domain import Artifact, Session, Turn, Usage
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Body(BaseModel):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from pydantic import BaseModel
-
 from cellwright.extension.endpoint import Call, Route, Streamed
 from cellwright.extension.handlers.models import Query
 from cellwright.notebooks import codec
 from cellwright.notebooks.export import MIMES, export
 from cellwright.server.artifacts import disposition, slug
+from pydantic import BaseModel
 
 
 class Notebook(BaseModel):

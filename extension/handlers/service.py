@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
-
 from cellwright.extension.endpoint import Call, Route
 from cellwright.server.agent.profiles import profiles
+from cellwright.server.app import Check
+from pydantic import BaseModel
 
 
 class Health(BaseModel):
@@ -64,6 +64,14 @@ async def settings(call: Call) -> SettingList:
     return SettingList(data_dir_in_use_by=call.app.folder.owner(), root=str(call.app.root), settings=rows)
 
 
+class CheckList(BaseModel):
+    checks: list[Check]
+
+
+async def check(call: Call) -> CheckList:
+    return CheckList(checks=await call.app.examine())
+
+
 async def openapi(call: Call) -> dict[str, Any]:
     from cellwright.extension.openapi import document
     from cellwright.extension.routes import ROUTES
@@ -72,8 +80,20 @@ async def openapi(call: Call) -> dict[str, Any]:
 
 
 ROUTES = [
-    Route("GET", "/health", health, "Whether everything answers, by real round trips", None, None, Health, errors=(503,)),
+    Route(
+        "GET", "/health", health, "Whether everything answers, by real round trips", None, None, Health, errors=(503,)
+    ),
     Route("GET", "/agents", agents, "Agents, their tools and limits", None, None, AgentList),
     Route("GET", "/settings", settings, "Each setting with its source, secrets masked", None, None, SettingList),
+    Route(
+        "POST",
+        "/check",
+        check,
+        "Examines stores, kernel and model by using each",
+        None,
+        None,
+        CheckList,
+        action="execute",
+    ),
     Route("GET", "/openapi.json", openapi, "This API, described"),
 ]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field, model_validator
-
 from cellwright.extension.endpoint import Call, Route
 from cellwright.extension.handlers.models import Body, Page, Query, SessionDetail, SessionRow, row_of
 from cellwright.server.domain import Session, SessionStatus
 from cellwright.server.errors import Invalid
+from pydantic import BaseModel, Field, model_validator
 
 KEY = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 
@@ -68,7 +67,7 @@ async def list_sessions(call: Call) -> SessionList:
         for name in arguments
         if name.startswith("metadata.")
     }
-    found, total = await call.app.rows.list(
+    found, total = await call.app.rows.page(
         call.owner,
         search=asked.search,
         status=asked.status.value if asked.status else None,
@@ -118,7 +117,16 @@ ROUTES = [
     Route("POST", "/sessions", create, "Make a session", None, NewSession, SessionDetail, 201, (409,), "write"),
     Route("GET", "/sessions/{session}", get, "A session", Detail, None, SessionDetail, errors=(404,)),
     Route(
-        "PATCH", "/sessions/{session}", change, "Change a session", None, SessionChanges, SessionDetail, 200, (404,), "write"
+        "PATCH",
+        "/sessions/{session}",
+        change,
+        "Change a session",
+        None,
+        SessionChanges,
+        SessionDetail,
+        200,
+        (404,),
+        "write",
     ),
     Route(
         "DELETE",

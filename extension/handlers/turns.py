@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
-
 from cellwright.extension import sse
 from cellwright.extension.endpoint import Call, Route, Streamed
 from cellwright.extension.handlers.models import Body, Page, Query, TurnRow, turn_row
@@ -11,6 +9,7 @@ from cellwright.notebooks.outputs import inline, references
 from cellwright.server import events as e
 from cellwright.server.domain import ArtifactId, Turn, TurnRequest
 from cellwright.server.errors import Invalid
+from pydantic import BaseModel, Field
 
 MAX_QUERY_CHARACTERS = 200_000
 
@@ -125,7 +124,17 @@ async def _turn(call: Call) -> Turn:
 async def get(call: Call) -> TurnRow:
     turn = await _turn(call)
     runs = await call.app.rows.runs(turn.id)
-    names = ("cell_id", "execution_id", "purpose", "status", "cause", "execution_count", "duration_ms", "started_at", "ended_at")
+    names = (
+        "cell_id",
+        "execution_id",
+        "purpose",
+        "status",
+        "cause",
+        "execution_count",
+        "duration_ms",
+        "started_at",
+        "ended_at",
+    )
     made = await call.app.rows.artifacts_of_turns(turn.session_id, [turn.id])
     return turn_row(
         turn,

@@ -6,9 +6,8 @@ import os
 from collections import deque
 from typing import IO, Any, ClassVar
 
-from ipykernel.iostream import OutStream
-
 from cellwright.kernels.inside.keeping import Keeping
+from ipykernel.iostream import OutStream
 
 AHEAD_CHARACTERS = 4_000_000
 """A writer this far ahead of its flushes has to wait for one: 100 MB printed at once would else be held twice."""
@@ -52,7 +51,7 @@ class BoundedStream(OutStream):
         self._written = 0
 
     def write(self, string: str) -> int | None:
-        written = super().write(string)
+        written: int | None = super().write(string)
         self._ahead += len(string)
         if self._ahead > AHEAD_CHARACTERS:
             self.flush()

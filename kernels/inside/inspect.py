@@ -48,7 +48,7 @@ def describe(name: str) -> str:
     """One variable in more detail, as JSON: a table's columns, null counts and first rows. For `user_expressions`."""
     from IPython import get_ipython
 
-    variables = user_variables(get_ipython())  # type: ignore[no-untyped-call]
+    variables = user_variables(get_ipython())
     if name not in variables:
         return json.dumps(None)
     value = variables[name]
@@ -67,7 +67,7 @@ def describe(name: str) -> str:
 
 def _type_name(value: Any) -> str:
     kind = type(value)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}.{kind.__name__}"
+    return str(kind.__name__) if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}.{kind.__name__}"
 
 
 def _is_frame(value: Any) -> bool:
@@ -131,7 +131,7 @@ def _container(value: Any, limit: int) -> str:
             members.append("…")
             break
         members.append(shown)
-    opening, closing = {list: "[]", tuple: "()", dict: "{}"}.get(type(value), "{}")
+    opening, closing = "[]" if type(value) is list else "()" if type(value) is tuple else "{}"
     return opening + ", ".join(members) + closing
 
 

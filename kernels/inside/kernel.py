@@ -8,20 +8,18 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from cellwright.kernels.inside import inspect
+from cellwright.kernels.inside.bounds import BoundedStream
+from cellwright.kernels.inside.keeping import Keeping, watch
+from cellwright.kernels.inside.spool import Spool
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.formatters import JSONFormatter
 from traitlets import ObjectName, Type, Unicode
 
-from cellwright.kernels.inside import inspect
-from cellwright.kernels.inside.bounds import BoundedStream
-from cellwright.kernels.inside.keeping import Keeping, watch
-from cellwright.kernels.inside.spool import Spool
-
 NO_INPUT = (
-    "input() has nobody to answer it here: the agent works without a keyboard. "
-    "Put the value into a variable instead."
+    "input() has nobody to answer it here: the agent works without a keyboard. Put the value into a variable instead."
 )
 
 
@@ -62,12 +60,13 @@ class CellwrightKernel(IPythonKernel):
         ours = parent.get("metadata", {}).get("cellwright")
         execution_id = parent["header"]["msg_id"]
         if ours is None:
-            return await super().execute_request(stream, ident, parent)
+            await super().execute_request(stream, ident, parent)
+            return
         refusal = self._refusal(execution_id, ours.get("generation", 0))
         if refusal is not None:
             content = {"status": "aborted", "reason": refusal, "execution_count": self.execution_count}
             self.session.send(stream, "execute_reply", content, parent, ident=ident)
-            return None
+            return
         self._ran.add(execution_id)
         BoundedStream.running = execution_id
         if self.spool is not None:
@@ -79,7 +78,6 @@ class CellwrightKernel(IPythonKernel):
             if self.spool is not None:
                 spool, reply = self.spool, self._reply
                 self.iopub_thread.schedule(lambda: spool.end(reply))
-        return None
 
     def _refusal(self, execution_id: str, generation: int) -> str | None:
         if generation < self._generation:

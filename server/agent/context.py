@@ -9,14 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from cellwright.notebooks.document import Document
 from cellwright.server.agent.profiles import Profile
 from cellwright.server.agent.tools import TOOLS
 from cellwright.server.domain import Message, ToolResult, Turn, TurnStatus
 from cellwright.server.models.protocol import ChatMessage, Model, ModelRequest, Picture
 from cellwright.server.workbench import Workbench
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 PROMPTS = Path(__file__).parent / "prompts"
 NOT_RUN = "This was not run: the turn ended before."

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-
 from cellwright.server import events as e
 from cellwright.server.agent import tools
 from cellwright.server.agent.context import assemble
@@ -68,9 +67,7 @@ class Outcome:
 class AgentLoop:
     """Answers one turn."""
 
-    def __init__(
-        self, bench: Workbench, model: Model, profile: Profile, limits: Limits, state: e.TurnState
-    ) -> None:
+    def __init__(self, bench: Workbench, model: Model, profile: Profile, limits: Limits, state: e.TurnState) -> None:
         self._bench, self._model, self._profile, self._limits = bench, model, profile, limits
         self._state = state
         self.usage = state.usage
@@ -89,7 +86,7 @@ class AgentLoop:
         started = time.monotonic()
         message = self._state.message
         if message is not None:
-            outcome = await self._act(message, {result for result in self._state.results})
+            outcome = await self._act(message, set(self._state.results))
             if outcome is not None:
                 return outcome
         while True:
@@ -107,6 +104,7 @@ class AgentLoop:
             if call.id in done:
                 continue
             ran = self._state.ran.get(call.id)
+            result: ToolResult | None
             try:
                 if ran is not None:  # It ended before the crash; only its result was not yet written.
                     result = tools.Call(self._bench, call.id, message.id, call.name).result(
@@ -154,9 +152,7 @@ class AgentLoop:
         self._failures[key] += 1
         if self._failures[key] >= SAME_FAILURES:
             last = ran.text.strip().splitlines()[-1]
-            raise LimitReached(
-                f"The same code failed the same way {SAME_FAILURES} times ({last}). How should I go on?"
-            )
+            raise LimitReached(f"The same code failed the same way {SAME_FAILURES} times ({last}). How should I go on?")
 
     async def _ask(self) -> Message:
         """One model call: attempted up to ATTEMPTS times, recorded once."""
@@ -252,7 +248,7 @@ def _failure(source: str, text: str) -> str:
 def _pause_s(error: ModelError, attempt: int) -> float:
     if isinstance(error, ModelOverloaded) and error.retry_after_s is not None:
         return min(error.retry_after_s, RETRY_AT_MOST_S)
-    return min(RETRY_S * 2 ** (attempt - 1) * random.uniform(0.8, 1.2), RETRY_AT_MOST_S)
+    return min(float(RETRY_S * 2 ** (attempt - 1)) * random.uniform(0.8, 1.2), RETRY_AT_MOST_S)
 
 
 __all__ = ["AgentLoop", "LimitReached", "Limits", "Outcome"]

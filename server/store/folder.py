@@ -32,7 +32,7 @@ def runtime_folder(data_dir: Path) -> Path:
     """A short private folder for sockets (a Unix socket's path holds 107 bytes), the same for one data folder."""
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
     if len(str(base)) > 40 or not os.access(base, os.W_OK):
-        base = Path("/tmp")
+        base = Path("/tmp")  # noqa: S108 (private folders below it, checked)
     name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
     return private_folder(private_folder(base / f"cellwright-{os.geteuid()}") / name)
 

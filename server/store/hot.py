@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import structlog
-from redis.exceptions import RedisError
-
 from cellwright.server.domain import SessionId
 from cellwright.server.errors import StoreUnavailable
+from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -37,7 +36,8 @@ def open_redis(url: str | None) -> Redis:
     if url is None:
         from fakeredis import FakeAsyncRedis
 
-        return FakeAsyncRedis(decode_responses=True)
+        embedded: Redis = FakeAsyncRedis(decode_responses=True)
+        return embedded
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff

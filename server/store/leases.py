@@ -17,7 +17,8 @@ class Leases:
     async def claim(self, session_id: SessionId) -> int | None:
         """The generation under which this process may write, or None while another holds the session."""
         async with postgres.acquired(self._pool) as connection:
-            return await connection.fetchval(SQL.claim_lease, session_id, self.owner, self.lease_s)
+            generation: int | None = await connection.fetchval(SQL.claim_lease, session_id, self.owner, self.lease_s)
+        return generation
 
     async def renew(self, session_ids: list[SessionId]) -> dict[SessionId, int]:
         """Generations of those sessions that are still this process's."""

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
-
 from cellwright.server.errors import StoreUnavailable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 from cellwright.notebooks.document import Cell, CellId
 from cellwright.notebooks.outputs import references
 from cellwright.server import events as e
-from cellwright.server.domain import SessionId, Usage
+from cellwright.server.domain import Message, SessionId, Usage
 from cellwright.server.store import postgres, queries
 
 SQL = queries.load("projection")
@@ -65,7 +65,7 @@ async def _message_completed(connection: Connection, record: e.Record, event: e.
         await connection.execute(SQL.add_usage, record.session_id, (before + event.usage).model_dump())
 
 
-async def _insert_message(connection: Connection, record: e.Record, message: e.Message) -> None:
+async def _insert_message(connection: Connection, record: e.Record, message: Message) -> None:
     await connection.execute(
         SQL.insert_message,
         message.id,
@@ -85,7 +85,9 @@ async def _insert_message(connection: Connection, record: e.Record, message: e.M
         message.metadata,
         record.at,
     )
-    await connection.execute(SQL.count_message, record.session_id, " ".join(message.content.split())[:PREVIEW_CHARACTERS])
+    await connection.execute(
+        SQL.count_message, record.session_id, " ".join(message.content.split())[:PREVIEW_CHARACTERS]
+    )
 
 
 async def _tool_completed(connection: Connection, record: e.Record, event: e.ToolCompleted) -> None:

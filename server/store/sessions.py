@@ -14,6 +14,7 @@ SQL = queries.load("sessions")
 
 
 def is_uuid(text: str) -> bool:
+    """Whether `text` can be an id."""
     try:
         UUID(text)
     except ValueError:
@@ -39,7 +40,7 @@ class SessionRows:
             raise NotFound("session", name)
         return _session(row)
 
-    async def list(
+    async def page(
         self,
         owner: str,
         *,

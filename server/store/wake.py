@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
-
 from cellwright.server.domain import SessionId
 from cellwright.server.errors import StoreUnavailable
 from cellwright.server.store import postgres

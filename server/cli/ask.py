@@ -1,0 +1,133 @@
+"""`cellwright ask`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from cellwright.server.cli.client import ClientError, Server, connect
+from cellwright.server.cli.view import TurnView, size
+from cellwright.server.store.sessions import is_uuid
+from rich.console import Console
+
+
+@click.command()
+@click.argument("question")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file to upload first; may be given again.",
+)
+@click.option("-s", "--session", help="Id or key of a session to go on with; a key that is not there makes one.")
+@click.option("-t", "--title", help="Title of a session that is made.")
+@click.option("-a", "--agent", help="data_analysis (the default), coding or chat.")
+@click.option("-m", "--model", help="A LiteLLM model name; the server's CELLWRIGHT_MODEL otherwise.")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Save the model's replies as a rehearsal.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the turn's events as JSON lines.")
+@click.pass_context
+def ask(
+    ctx: click.Context,
+    question: str,
+    files: tuple[Path, ...],
+    session: str | None,
+    title: str | None,
+    agent: str | None,
+    model: str | None,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask the agent QUESTION, and watch it work.
+
+    \b
+    cellwright ask -f sales.csv "Which region grew most?"
+    cellwright ask --session a1b2… "Now as a chart"
+    """
+    server = connect(ctx)
+    console = Console(stderr=as_json)
+    held = open_session(server, session, title or question[:60], agent, model)
+    for path in files:
+        uploaded = put(server, held["id"], path)
+        console.print(f"[dim]uploaded[/dim] {uploaded['file_name']} [dim]{size(uploaded['size_bytes'])}[/dim]")
+        if "problem" in uploaded["metadata"]:
+            console.print(f"[yellow]{uploaded['file_name']}: {uploaded['metadata']['problem']}[/yellow]")
+    body: dict[str, Any] = {"query": question}
+    if agent and session:
+        body["agent"] = agent
+    if model and session:
+        body["model"] = model
+    ended = run_turn(server, held["id"], body, console, as_json=as_json)
+    if record is not None:
+        record.write_bytes(server.bytes(f"/sessions/{held['id']}/export", params={"format": "rehearsal"}))
+        console.print(f"[dim]recorded to[/dim] {record}")
+    if not as_json:
+        console.print(
+            f'[dim]go on with:[/dim] cellwright ask --session {held["key"] or held["id"]} "…"', highlight=False
+        )
+    if ended != "turn.completed":
+        ctx.exit(2)
+
+
+def open_session(server: Server, name: str | None, title: str, agent: str | None, model: str | None) -> dict[str, Any]:
+    """The session of that name, or a new one."""
+    made: dict[str, Any] = {"title": title}
+    if agent:
+        made["agent"] = agent
+    if model:
+        made["model"] = model
+    if name is not None:
+        try:
+            found: dict[str, Any] = server.call("GET", f"/sessions/{name}")
+            return found
+        except ClientError as error:
+            if error.status != 404 or is_uuid(name):
+                raise
+        made["key"] = name
+    created: dict[str, Any] = server.call("POST", "/sessions", json=made)
+    return created
+
+
+def put(server: Server, session_id: str, path: Path) -> dict[str, Any]:
+    """Uploads a file, streamed."""
+    with path.open("rb") as file:
+        told: dict[str, Any] = server.call("POST", f"/sessions/{session_id}/upload", files={"file": (path.name, file)})
+    return told
+
+
+def run_turn(
+    server: Server, session_id: str, body: dict[str, Any], console: Console, *, as_json: bool = False
+) -> str | None:
+    """Asks, shows the turn, and returns how it ended. Ctrl-C stops the turn, not the watching."""
+    turn_id: str | None = None
+    ended: str | None = None
+    stopping = False
+    with TurnView(console) as view, server.events("POST", f"/sessions/{session_id}/query", json=body) as events:
+        while True:
+            try:
+                kind, data = next(events)
+            except StopIteration:
+                break
+            except KeyboardInterrupt:
+                if stopping or turn_id is None:
+                    raise
+                stopping = True
+                server.call("POST", f"/turns/{turn_id}/stop")
+                continue
+            turn_id = data.get("turn_id") or turn_id
+            if as_json:
+                sys.stdout.write(json.dumps({"type": kind, **data}) + "\n")
+                sys.stdout.flush()
+                ended = kind if kind in ("turn.completed", "turn.failed", "turn.stopped", "turn.interrupted") else ended
+            else:
+                view.event(kind, data)
+                ended = view.ended
+    return ended

@@ -1,0 +1,169 @@
+"""Finds the server, or starts one, and speaks HTTP to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+
+START_S = 60.0
+IDLE_STOP_S = 2 * 3600
+API = "cellwright/api/v1"
+
+
+class ClientError(Exception):
+    """What a user is told in one or two lines; `status` is the server's answer, where it gave one."""
+
+    def __init__(self, told: str, status: int | None = None) -> None:
+        super().__init__(told)
+        self.status = status
+
+
+class Server:
+    """A Jupyter server with Cellwright."""
+
+    def __init__(self, url: str, token: str | None, *, started: bool = False, pid: int | None = None) -> None:
+        self.url, self.token, self.started, self.pid = url.rstrip("/") + "/", token, started, pid
+        headers = {"Authorization": f"token {token}"} if token else {}
+        # No proxy stands between us and a server on this machine, whatever the environment says.
+        trust = not self.url.startswith(("http://127.", "http://localhost", "http://[::1]"))
+        timeout = httpx.Timeout(30.0, read=None)
+        self.http = httpx.Client(base_url=f"{self.url}{API}", headers=headers, timeout=timeout, trust_env=trust)
+
+    def call(self, method: str, path: str, **more: Any) -> Any:
+        """The answer's JSON; raises ClientError with the problem's own words."""
+        try:
+            answer = self.http.request(method, path, **more)
+        except httpx.HTTPError as error:
+            raise ClientError(f"The server at {self.url} does not answer: {error}") from error
+        raise_for(answer)
+        return answer.json() if answer.content and "json" in answer.headers.get("content-type", "") else None
+
+    def bytes(self, path: str, **more: Any) -> bytes:
+        answer = self.http.get(path, **more)
+        raise_for(answer)
+        return answer.content
+
+    @contextmanager
+    def events(self, method: str, path: str, **more: Any) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
+        """The event stream of an answer: type and data of each."""
+        from httpx_sse import EventSource
+
+        headers = {"Accept": "text/event-stream"}
+        with self.http.stream(method, path, headers=headers, **more) as answer:
+            if answer.status_code >= 400:
+                answer.read()
+                raise_for(answer)
+            yield ((event.event, json.loads(event.data)) for event in EventSource(answer).iter_sse() if event.data)
+
+
+def raise_for(answer: httpx.Response) -> None:
+    """Raises ClientError with the problem's own words for a status of 400 and above."""
+    if answer.status_code < 400:
+        return
+    try:
+        said = answer.json()
+        detail = said.get("detail") or said.get("message") or said.get("title")
+    except ValueError:
+        detail = None
+    if answer.status_code == 403 and detail is None:
+        detail = "The server refuses the token: give it with --token."
+    raise ClientError(str(detail or f"{answer.status_code} {answer.reason_phrase}"), answer.status_code)
+
+
+def connect(ctx: click.Context, *, start: bool = True) -> Server:
+    """The server that `--url` names, that runs, or that is started; raises ClientError."""
+    chosen = ctx.find_root().obj
+    if chosen["url"]:
+        url, _, query = chosen["url"].partition("?")
+        token = chosen["token"] or (query.partition("token=")[2] or None)
+        server = Server(url, token)
+        server.call("GET", "/health")
+        return server
+    found = running()
+    if found is not None:
+        return found
+    if not start:
+        raise ClientError("No server is running here. Any command that works with sessions starts one.")
+    return start_server()
+
+
+def running() -> Server | None:
+    """A server of this user's on this machine that has Cellwright: the data folder's owner before others."""
+    from jupyter_server.serverapp import list_running_servers
+
+    owner = _owner()
+    servers = sorted(list_running_servers(), key=lambda info: info["pid"] != owner)
+    for info in servers:
+        if owner is None and os.environ.get("CELLWRIGHT_DATA_DIR"):
+            continue  # A folder of one's own was asked for, and nobody serves it.
+        if os.environ.get("CELLWRIGHT_DATA_DIR") and info["pid"] != owner:
+            continue
+        server = Server(info["url"], info.get("token"), pid=info["pid"])
+        try:
+            server.http.get("/health", timeout=5).raise_for_status()
+        except httpx.HTTPError:
+            continue
+        return server
+    return None
+
+
+def _owner() -> int | None:
+    from cellwright.server.settings import Settings
+    from cellwright.server.store.folder import DataFolder
+
+    folder = DataFolder(Settings.load().data_dir)
+    return (folder.owner() or {}).get("pid") if folder.in_use() else None
+
+
+def start_server() -> Server:
+    """Starts a Jupyter server without a browser for this folder, which ends by itself when nobody uses it."""
+    from cellwright.server.settings import Settings
+    from cellwright.server.store.folder import private_folder
+
+    folder = private_folder(Settings.load().data_dir)
+    log = folder / "server.log"
+    token = secrets.token_urlsafe(24)
+    environment = dict(os.environ, JUPYTER_TOKEN=token)
+    environment.setdefault("CELLWRIGHT_IDLE_STOP_S", str(IDLE_STOP_S))
+    arguments = [
+        *(sys.executable, "-m", "jupyter_server", "--no-browser", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"),
+        *(f"--ServerApp.root_dir={Path.cwd()}", "--ServerApp.jpserver_extensions={'cellwright.extension': True}"),
+        "--ServerApp.open_browser=False",
+        *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
+    ]
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True
+        )
+    give_up = time.monotonic() + START_S
+    from jupyter_server.serverapp import list_running_servers
+
+    while time.monotonic() < give_up:
+        if process.poll() is not None:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+            raise ClientError(f"The server did not start:\n{tail}")
+        for info in list_running_servers():
+            if info["pid"] == process.pid:
+                server = Server(info["url"], token, started=True, pid=process.pid)
+                try:
+                    server.call("GET", "/health")
+                except ClientError as error:
+                    if error.status is not None:
+                        process.terminate()
+                        raise
+                else:
+                    return server
+        time.sleep(0.1)
+    process.terminate()
+    raise ClientError(f"The server did not answer within {START_S:.0f} s. Its log: {log}")

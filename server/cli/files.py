@@ -1,0 +1,60 @@
+"""`cellwright upload` and `export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from cellwright.server.artifacts import slug
+from cellwright.server.cli.ask import put
+from cellwright.server.cli.client import connect
+from cellwright.server.cli.sessions import JSON, complete_session
+
+
+@click.command()
+@click.argument("session", shell_complete=complete_session)
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@JSON
+@click.pass_context
+def upload(ctx: click.Context, session: str, files: tuple[Path, ...], as_json: bool) -> None:
+    """Upload FILES into a SESSION: each opens by its name in the next cell."""
+    import json
+
+    server = connect(ctx)
+    for path in files:
+        told = put(server, session, path)
+        if as_json:
+            click.echo(json.dumps(told))
+            continue
+        columns = told["metadata"].get("columns")
+        rows = told["metadata"].get("rows")
+        what = f"  {rows if rows is not None else '?'} rows, {len(columns)} columns" if columns else ""
+        click.echo(f"{told['file_name']}{what}  {told['artifact_id']}")
+        if "problem" in told["metadata"]:
+            click.echo(f"  {told['metadata']['problem']}", err=True)
+
+
+@click.command()
+@click.argument("session", shell_complete=complete_session)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["ipynb", "py", "md", "html", "rehearsal"]),
+    default="ipynb",
+    show_default=True,
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to; - prints it.")
+@click.pass_context
+def export(ctx: click.Context, session: str, form: str, output: Path | None) -> None:
+    """Save a SESSION's notebook as a file of its own."""
+    server = connect(ctx)
+    data = server.bytes(f"/sessions/{session}/export", params={"format": form})
+    if output is not None and str(output) == "-":
+        sys.stdout.buffer.write(data)
+        return
+    if output is None:
+        title = server.call("GET", f"/sessions/{session}")["title"]
+        output = Path(f"{slug(title)}.{'rehearsal.json' if form == 'rehearsal' else form}")
+    output.write_bytes(data)
+    click.echo(f"Wrote {output}")

@@ -1,0 +1,143 @@
+"""`cellwright sessions`, `show`, `rm`, `stop`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from cellwright.server.cli.client import ClientError, connect
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def complete_session(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[Any]:
+    """Session ids and keys, for the shell; silent when no server runs."""
+    from click.shell_completion import CompletionItem
+
+    try:
+        found = connect(ctx, start=False).call("GET", "/sessions")["sessions"]
+    except Exception:  # Completion must never print.
+        return []
+    names = [(row["key"] or row["id"], row["title"]) for row in found]
+    return [CompletionItem(name, help=title) for name, title in names if name.startswith(begun)]
+
+
+@click.command()
+@click.option("--search", help="Only those whose title or messages hold this.")
+@click.option("--limit", default=20, type=click.IntRange(1, 100), show_default=True)
+@JSON
+@click.pass_context
+def sessions(ctx: click.Context, search: str | None, limit: int, as_json: bool) -> None:
+    """List your sessions, newest activity first."""
+    asked: dict[str, Any] = {"limit": limit}
+    if search:
+        asked["search"] = search
+    found = connect(ctx).call("GET", "/sessions", params=asked)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    console = Console()
+    if not found["sessions"]:
+        console.print('No sessions yet. Make one: [cyan]cellwright ask -f FILE "question"[/cyan]')
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("session", "title", "turns", "kernel", "last", "activity"):
+        table.add_column(name, no_wrap=name != "last", overflow="ellipsis" if name == "last" else "fold")
+    for row in found["sessions"]:
+        table.add_row(
+            row["key"] or row["id"],
+            row["title"][:40],
+            str(row["turn_count"]),
+            row["kernel_status"],
+            Text(row["last_message_preview"][:50], style="dim"),
+            ago(row["last_activity"]),
+        )
+    console.print(table)
+    if found["total"] > len(found["sessions"]):
+        console.print(f"[dim]{found['total'] - len(found['sessions'])} more[/dim]")
+
+
+def ago(text: str) -> str:
+    """How long ago a time was, roughly."""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return "just now"
+
+
+@click.command()
+@click.argument("session", shell_complete=complete_session)
+@JSON
+@click.pass_context
+def show(ctx: click.Context, session: str, as_json: bool) -> None:
+    """Show a SESSION: its conversation, files and artifacts."""
+    server = connect(ctx)
+    held = server.call("GET", f"/sessions/{session}")
+    history = server.call("GET", f"/sessions/{session}/history", params={"max_turns": 1000, "limit": 500})["history"]
+    artifacts = server.call("GET", f"/sessions/{session}/artifacts", params={"limit": 100})["artifacts"]
+    if as_json:
+        click.echo(json.dumps({**held, "history": history, "artifacts": artifacts}, indent=2))
+        return
+    console = Console()
+    console.print(f"[bold]{held['title']}[/bold]  [dim]{held['id']}[/dim]", highlight=False)
+    console.print(f"[dim]notebook[/dim] {held['notebook_path']}", highlight=False)
+    for entry in history:
+        if entry["role"] == "user":
+            console.print()
+            console.print(Text.assemble(("▌ ", "bold magenta"), (entry["content"], "bold")))
+            continue
+        if entry["content"]:
+            console.print(Padding(Markdown(entry["content"]), (0, 0, 0, 2)))
+        if entry["code"]:
+            console.print(
+                Padding(Syntax(entry["code"], "python", theme="ansi_dark", background_color="default"), (0, 0, 0, 4))
+            )
+    if artifacts:
+        console.print()
+        for artifact in reversed(artifacts):
+            console.print(f"  [green]{artifact['name']}[/green]  [dim]{artifact['id']}[/dim]", highlight=False)
+
+
+@click.command()
+@click.argument("session", nargs=-1, required=True, shell_complete=complete_session)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def rm(ctx: click.Context, session: tuple[str, ...], yes: bool) -> None:
+    """Delete each SESSION: conversation, notebook history, artifacts and kernel. Files in its folder stay."""
+    server = connect(ctx)
+    for name in session:
+        held = server.call("GET", f"/sessions/{name}")
+        if not yes:
+            click.confirm(f"Delete {held['title']!r} with {held['turn_count']} turns?", abort=True)
+        server.call("DELETE", f"/sessions/{name}")
+        click.echo(f"Deleted {held['title']!r}. Its files are in {held['workspace']}.")
+
+
+@click.command()
+@click.pass_context
+def stop(ctx: click.Context) -> None:
+    """Stop the server that was started in the background. Sessions stay; variables in kernels are lost."""
+    server = connect(ctx, start=False)
+    if server.pid is None:
+        raise ClientError("The server was given by its address: stop it where it was started.")
+    os.kill(server.pid, signal.SIGTERM)
+    for _ in range(300):
+        try:
+            os.kill(server.pid, 0)
+        except OSError:
+            click.echo("Stopped.")
+            return
+        time.sleep(0.1)
+    raise ClientError(f"Process {server.pid} does not end.")
