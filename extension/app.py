@@ -74,7 +74,8 @@ class CellwrightApp(ExtensionApp):
 
     async def _stop_when_idle(self, after_s: float) -> None:
         """Stops a server that was started in the background, once no turn runs and no request came for so long."""
-        assert self.cellwright is not None and self.serverapp is not None
+        assert self.cellwright is not None
+        assert self.serverapp is not None
         while True:
             await asyncio.sleep(min(after_s, 10.0))
             idle_s = (utcnow() - self.serverapp.web_app.last_activity()).total_seconds()

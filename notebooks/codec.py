@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import nbformat
 from cellwright.notebooks.document import Cell, CellId, Document
@@ -24,13 +25,21 @@ def decode(notebook: str | bytes | dict[str, Any]) -> Document:
         node = nbformat.from_dict(raw)
         node = nbformat.convert(node, 4)
         node.nbformat_minor = max(node.nbformat_minor, 5)
-        _, node = nbformat.validator.normalize(node)
+        _name_cells(node.cells)
         nbformat.validate(node)
     except InvalidNotebook:
         raise
     except Exception as error:
         raise InvalidNotebook(f"This is not a valid notebook: {error}") from error
     return Document(tuple(_decode_cell(cell) for cell in node.cells), dict(node.metadata))
+
+
+def _name_cells(cells: list[Any]) -> None:
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.get("id") is None or cell["id"] in seen:
+            cell["id"] = uuid4().hex[:12]
+        seen.add(cell["id"])
 
 
 def _decode_cell(node: Any) -> Cell:

@@ -48,11 +48,12 @@ def _percent_cell(cell: Cell) -> str:
 def _converted(document: Document, form: str, title: str) -> str:
     import nbformat
     from nbconvert import HTMLExporter, MarkdownExporter
+    from traitlets.config import Config
 
     node = nbformat.from_dict(encode(document))
     if form == "md":
-        exporter = MarkdownExporter()
-        exporter.register_preprocessor("nbconvert.preprocessors.ExtractOutputPreprocessor", enabled=False)
+        # One file: figures stay in it.
+        exporter = MarkdownExporter(config=Config({"ExtractOutputPreprocessor": {"enabled": False}}))
     else:
         exporter = HTMLExporter(sanitize_html=True, embed_images=True, mathjax_url="", require_js_url="")
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}})

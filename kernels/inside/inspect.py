@@ -171,7 +171,7 @@ def table(frame: Any) -> Description:
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "item") and type(value).__module__ == "numpy":
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None

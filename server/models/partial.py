@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import re
 
+TOKEN = re.compile(r'[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u]', re.DOTALL)
+HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
+
 
 def partial_string(arguments: str, name: str) -> str:
     """The value of member `name` so far; empty before it begins."""
     found = re.search(rf'"{re.escape(name)}"\s*:\s*"', arguments)
     if found is None:
         return ""
-    text = arguments[found.end() :]
-    end = re.match(r'(?:[^"\\]|\\.)*', text, re.DOTALL)
-    value = end.group(0) if end is not None else ""
-    # A \uD83D whose other half has not come yet would be a broken surrogate.
-    value = re.sub(r"\\u[dD][89abAB][0-9a-fA-F]{2}$", "", re.sub(r"\\(u[0-9a-fA-F]{0,3})?$", "", value))
+    place, end = found.end(), found.end()
+    last = ""
+    while (token := TOKEN.match(arguments, place)) is not None:
+        place = token.end()
+        # The first half of a pair of surrogates says nothing before the second has come.
+        if HIGH_SURROGATE.fullmatch(token[0]) is None or HIGH_SURROGATE.fullmatch(last) is not None:
+            end = place
+        last = token[0]
     try:
-        return str(json.loads(f'"{value}"', strict=False))
+        return str(json.loads(f'"{arguments[found.end() : end]}"', strict=False))
     except ValueError:
         return ""

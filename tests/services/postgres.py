@@ -101,7 +101,7 @@ class Postgres:
             "--auth-local=reject", "--auth-host=scram-sha-256", "--no-sync", "--no-instructions",
         ).run()  # fmt: skip
         self._process("postgres", "--single", "-D", str(self._data), "postgres").run(
-            f"CREATE ROLE {NAME} LOGIN PASSWORD '{self._password}'\nCREATE DATABASE {NAME} OWNER {NAME}\n"
+            f"CREATE ROLE {NAME} LOGIN CREATEDB PASSWORD '{self._password}'\nCREATE DATABASE {NAME} OWNER {NAME}\n"
         )
 
     def _process(self, program: str, *arguments: str) -> Process:

@@ -1,0 +1,97 @@
+"""What runs in the kernel's process, tried without one."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from cellwright.kernels.inside import inspect, spool
+from cellwright.kernels.inside.bounds import Tail
+from cellwright.kernels.isolation import kernel_environment
+
+
+class Hostile:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+    def __len__(self) -> int:
+        time.sleep(60)
+        return 1
+
+
+def overview(**variables: object) -> dict[str, dict]:
+    shell = SimpleNamespace(user_ns=variables, user_ns_hidden={})
+    return {told["name"]: told for told in inspect.overview(shell)}
+
+
+def test_variables_are_told_without_their_own_code() -> None:
+    """Hostile objects, huge and lazy ones are told by type alone; nothing of theirs is called."""
+    huge = np.lib.stride_tricks.as_strided(np.zeros(1), (10**10,), (0,))
+    began = time.perf_counter()
+    told = overview(h=Hostile(), huge=huge, n=3, s="x" * 10**7, mixed=[Hostile(), 1, "a"], big=10**5000)
+    assert time.perf_counter() - began < 5
+    assert told["h"]["type"].endswith("Hostile")
+    assert told["huge"]["shape"] == [10**10]
+    assert told["n"]["preview"] == "3"
+    assert told["mixed"]["preview"].startswith("[")
+    assert "bits" in told["big"]["preview"]
+    assert all(len(v["preview"]) <= 120 for v in told.values())
+
+
+def test_tables_are_told_by_column() -> None:
+    """A DataFrame gives columns, types, missing values and first rows, as plain JSON."""
+    frame = pd.DataFrame({"a": [1, None, 3], "t": pd.to_datetime(["2024-01-01"] * 3), "o": [Hostile(), None, "s"]})
+    told = inspect.table(frame)
+    assert json.loads(json.dumps(told)) == told
+    assert [c["nulls"] for c in told["columns"]] == [1, 0, 1]
+    assert told["preview"][0] == [1.0, "2024-01-01 00:00:00", "test_inside.Hostile"] or told["preview"][0][2].endswith(
+        "Hostile"
+    )
+
+
+def test_a_tail_keeps_the_last() -> None:
+    """Whatever the pieces, the tail is the end of all that was added."""
+    tail, whole = Tail(100), ""
+    for n in range(300):
+        piece = f"{n}," * (n % 7)
+        whole += piece
+        tail.add(piece or "")
+    assert tail.text == whole[-100:]
+
+
+def test_a_half_written_record_waits(tmp_path: Path) -> None:
+    """A reader of a spool gets whole records only, and goes on where it stopped."""
+    writer = spool.Spool(str(tmp_path))
+    writer.begin("e1")
+    writer.published([b"t", spool.DELIMITER, b"s", b"h", b'{"msg_id": "e1"}', b"m", b"c1"])
+    writer.published([b"t", spool.DELIMITER, b"s", b"h", b'{"msg_id": "other"}', b"m", b"c2"])
+    writer.end({"content": {"status": "ok"}})
+    path = tmp_path / "e1.spool"
+    whole = path.read_bytes()
+    records = list(spool.read(path))
+    assert [parts[-1] for _, parts in records][0] == b"c1"
+    assert records[1][1][0] == spool.REPLY
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        part = list(spool.read(path))
+        assert part == records[: len(part)]
+        assert len(part) == sum(1 for place, _ in records if place <= cut)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CELLWRIGHT_API_KEY", "CELLWRIGHT_DATABASE_URL", "JUPYTER_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY",
+     "REDIS_URL", "PGPASSWORD", "GITHUB_TOKEN", "OMP_SECRET"],
+)  # fmt: skip
+def test_secrets_do_not_reach_the_kernel(name: str) -> None:
+    """Only what is on the list is passed on."""
+    passed = kernel_environment({name: "s3cret", "PATH": "/bin", "LC_ALL": "C", "FOO": "1"}, {"MORE": "2"})
+    assert passed == {"PATH": "/bin", "LC_ALL": "C", "MORE": "2"}
