@@ -13,7 +13,7 @@ from cellwright.extension import problems
 from cellwright.extension.identity import owner
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import Session
-from cellwright.server.errors import TooLarge, Unavailable
+from cellwright.server.errors import CellwrightError, TooLarge, Unavailable
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
@@ -98,7 +98,7 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         self._routes = routes
         self._body: Body | None = None
         self._received = 0
-        self._too_large: TooLarge | None = None
+        self._refused: Exception | None = None
 
     @property
     def app(self) -> Cellwright:
@@ -110,22 +110,35 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         return self._routes.get("GET" if self.request.method == "HEAD" else str(self.request.method))
 
     async def prepare(self) -> None:
+        try:
+            await self._admit()
+        except Exception as error:
+            # Answering before tornado has read the request makes it close the connection. That is right for a body
+            # that nobody may send; without a body the answer can wait for the method's turn.
+            if self._has_body and not isinstance(error, CellwrightError):
+                self.set_header("Connection", "close")
+                raise
+            self._refused = error
+
+    @property
+    def _has_body(self) -> bool:
+        headers = self.request.headers
+        return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
+
+    async def _admit(self) -> None:
+        """Lets a request in that is authenticated, authorized and has a route."""
         route = self.route
-        if route is not None and route.public:
-            await self._until_open()
-            return
-        await super().prepare()
-        if self._finished:
-            return
-        if self.request.method == "OPTIONS":
-            return
-        if self.current_user is None:
-            raise web.HTTPError(403, "Log in, or send the server's token.")
-        action = route.action if route is not None else "read"
-        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
-            raise web.HTTPError(403, f"You may not {action} here.")
+        if route is None or not route.public:
+            await super().prepare(_redirect_to_login=False)
+            if not self.check_origin():
+                raise web.HTTPError(403, "This request comes from another site.")
+            if self.current_user is None:
+                raise web.HTTPError(403, "Log in, or send the server's token.")
+            action = route.action if route is not None else "read"
+            if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
+                raise web.HTTPError(403, f"You may not {action} here.")
         if route is None:
-            raise web.HTTPError(405)
+            raise web.HTTPError(405 if self._routes else 404, "There is nothing at this address for this method.")
         await self._until_open()
         self._body = route.receiver(self) if route.receiver is not None else Body()
         self.request.connection.set_max_body_size(1 << 62)
@@ -139,22 +152,23 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
             raise Unavailable(f"Cellwright is not running: {extension.failed}")
 
     async def data_received(self, chunk: bytes) -> None:
-        if self._body is None:
+        # A refused body is read to its end, keeping nothing: an answer in the middle of it is lost to most clients.
+        if self._body is None or self._refused is not None:
             return
         self._received += len(chunk)
-        if self._received > self._body.limit_bytes:
-            # Read on to the end, keeping nothing: an answer in the middle of a body is lost to most clients.
-            if self._too_large is None:
-                self._too_large = TooLarge("The body", self._body.limit_bytes)
-                self._body.discard()
-            return
-        await self._body.receive(chunk)
+        try:
+            if self._received > self._body.limit_bytes:
+                raise TooLarge("The body", self._body.limit_bytes)
+            await self._body.receive(chunk)
+        except CellwrightError as error:
+            self._refused = error
+            self._body.discard()
 
     async def _serve(self, **path: str) -> None:
+        if self._refused is not None:
+            raise self._refused
         route = self.route
         assert route is not None
-        if self._too_large is not None:
-            raise self._too_large
         who = "" if route.public else owner(self)
         call = Call(self.app, who, path, self)
         if route.query is not None:
@@ -240,6 +254,3 @@ class Unknown(Endpoint):
 
     def initialize(self, name: str) -> None:  # type: ignore[override]
         super().initialize(name, {})
-
-    async def prepare(self) -> None:
-        raise web.HTTPError(404, "There is nothing at this address.")

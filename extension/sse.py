@@ -81,9 +81,12 @@ async def events(
     try:
         while True:
             get = asyncio.ensure_future(queue.get())
-            await asyncio.wait([get, *tasks], timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
-            if not get.done():
-                get.cancel()
+            try:
+                await asyncio.wait([get, *tasks], timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not get.done():
+                    get.cancel()
+            if get.cancelling():
                 for task in tasks:
                     if task.done():
                         task.result()

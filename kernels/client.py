@@ -8,6 +8,7 @@ import contextlib
 import json
 import signal
 from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from jupyter_client.session import Session
 
 LOOK_EVERY_S = 0.25
 ASK_EVERY_S = 0.5
+LOOK_AGAIN_S = 1.0
 QUEUED_MESSAGES = 1_000
 
 log = structlog.get_logger(__name__)
@@ -76,7 +78,7 @@ class KernelConnection:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    exchange = self.send("kernel_info_request", {})
+                    exchange = await self.send("kernel_info_request", {})
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(ASK_EVERY_S):
                             await self._or_death(exchange.reply)
@@ -90,13 +92,15 @@ class KernelConnection:
 
     async def _or_death(self, awaited: Any) -> Any:
         task = asyncio.ensure_future(awaited)
-        await asyncio.wait([task, self.died], return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        try:
+            await asyncio.wait([task, self.died], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise KernelDied(self.died.result())
+            return task.result()
+        finally:
             task.cancel()
-            raise KernelDied(self.died.result())
-        return task.result()
 
-    def send(
+    async def send(
         self,
         kind: str,
         content: dict[str, Any],
@@ -110,7 +114,12 @@ class KernelConnection:
             message["msg_id"] = message["header"]["msg_id"] = message_id
         exchange = Exchange(message["header"]["msg_id"])
         self._exchanges[exchange.message_id] = exchange
-        self._client.shell_channel.send(message)
+        channel = self._client.shell_channel
+        if isinstance(getattr(channel, "socket", None), zmq.asyncio.Socket):
+            # Not `channel.send`: it goes around the asyncio socket, and may swallow the signal that a reply has come.
+            await channel.socket.send_multipart(self._client.session.serialize(message))
+        else:
+            channel.send(message)
         return exchange
 
     def forget(self, exchange: Exchange) -> None:
@@ -127,7 +136,7 @@ class KernelConnection:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        exchange = self.send("execute_request", content)
+        exchange = await self.send("execute_request", content)
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await self._or_death(exchange.reply)
@@ -143,7 +152,9 @@ class KernelConnection:
     async def _pump(self, channel: Any, heard: Callable[[Message], Any]) -> None:
         while True:
             try:
-                message = await channel.get_msg()
+                message = await channel.get_msg(timeout=LOOK_AGAIN_S)
+            except Empty:
+                continue
             except ValueError as error:  # A signature that does not match, or a repeated message.
                 log.warning("kernel_message_refused", kernel_id=self.kernel_id, error=str(error))
                 continue

@@ -56,7 +56,7 @@ class Execution:
         if self._exchange is not None and self._exchange.running:
             await self.connection.interrupt()
 
-    def _send(self) -> Exchange:
+    async def _send(self) -> Exchange:
         content = {
             "code": self.source,
             "silent": False,
@@ -65,7 +65,7 @@ class Execution:
             "allow_stdin": False,
             "stop_on_error": True,
         }
-        return self.connection.send(
+        return await self.connection.send(
             "execute_request",
             content,
             message_id=self.execution_id,
@@ -75,7 +75,7 @@ class Execution:
     async def run(self) -> AsyncIterator[Change | Finished]:
         """Yields what happens to the cell's outputs, in order, and at last how it ended."""
         for attempt in range(RESENDS):
-            self._exchange = self._send()
+            self._exchange = await self._send()
             try:
                 async for event in self._follow(self._exchange):
                     # A cell of the user's that failed makes the kernel drop what is queued: ours did not run.

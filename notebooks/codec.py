@@ -50,7 +50,8 @@ def _decode_cell(node: Any) -> Cell:
         source=as_text(plain["source"]),
         outputs=tuple(_decode_output(output) for output in plain.get("outputs", ())),
         execution_count=plain.get("execution_count"),
-        metadata=plain.get("metadata", {}),
+        # Whether a notebook is trusted is each Jupyter server's own knowledge, and stands in no file.
+        metadata={name: value for name, value in plain.get("metadata", {}).items() if name != "trusted"},
     )
 
 

@@ -22,6 +22,7 @@ from cellwright.server.artifacts import Artifacts
 from cellwright.server.domain import Frozen, new_id
 from cellwright.server.errors import CellwrightError, StoreUnavailable
 from cellwright.server.models.catalog import Models
+from cellwright.server.models.litellm import library
 from cellwright.server.models.protocol import ChatMessage, ModelRequest, Reply, timed
 from cellwright.server.notebook_files import Contents, NotebookFiles
 from cellwright.server.sessions import Sessions
@@ -39,6 +40,8 @@ from cellwright.server.store.sessions import SessionRows
 from cellwright.server.store.wake import Wakeups
 from cellwright.server.turns import Turns
 from cellwright.server.workbench import Tools
+
+WARM_AFTER_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +141,15 @@ class Cellwright:
             asyncio.create_task(wakeups.run(), name="wakeups"),
             asyncio.create_task(self.hot.run(), name="hot"),
             asyncio.create_task(self.turns.run(), name="turns"),
+            asyncio.create_task(self._warm(), name="warm"),
         ]
+
+    async def _warm(self) -> None:
+        """Imports LiteLLM, which takes seconds, before the first question does; not in the way of the start."""
+        name = self.settings.model
+        if name is not None and not name.startswith("rehearsal:"):
+            await asyncio.sleep(WARM_AFTER_S)
+            await asyncio.to_thread(library)
 
     async def _open_objects(self) -> Objects:
         settings = self.settings

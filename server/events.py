@@ -274,6 +274,7 @@ class TurnState:
     cells: list[CellCompleted] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
+    answered: bool = False
 
     @property
     def open_calls(self) -> list[ToolCall]:
@@ -307,6 +308,9 @@ def fold(events: Iterable[Event]) -> TurnState:
                     state.ran[call_of[event.execution_id]] = event
             case IterationCompleted(iteration=iteration):
                 state.iterations = iteration
+            case CellsEdited(edits=edits):
+                roles = [edit.cell.metadata.get("cellwright", {}).get("role") for edit in edits if edit.cell]
+                state.answered = state.answered or "answer" in roles
             case ArtifactReady(artifact=artifact):
                 state.artifacts.append(artifact.id)
             case TurnCompleted() | TurnFailed() | TurnStopped() | TurnInterrupted():

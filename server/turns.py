@@ -30,6 +30,7 @@ from cellwright.server.errors import Busy, CellwrightError, Conflict, Invalid, N
 from cellwright.server.models.catalog import Models
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.leases import Leases
+from cellwright.server.store.log import crash_point
 from cellwright.server.workbench import Stopped, Tools, Workbench
 
 SQL = queries.load("sessions")
@@ -86,6 +87,7 @@ class Turns:
             )
             event = e.TurnQueued(turn_id=turn_id, n=n, query=query, request=request, message=message)
             await self._t.log.append(session.id, [event], within=connection)
+        crash_point("after:turn.queued")
         self.wake(session.id)
         return await self._t.rows.turn(turn_id)
 
@@ -253,7 +255,7 @@ class Turns:
             else:
                 loop = await self._loop(bench, state)
                 outcome = await loop.run()
-            if outcome.answer and turn.request.kind == "ask":
+            if outcome.answer and turn.request.kind == "ask" and not state.answered:
                 await bench.add_markdown(outcome.answer, "answer")
             await bench.save()
             ending = {"answer": outcome.answer, "artifacts": outcome.artifacts, "usage": outcome.usage}
@@ -279,7 +281,7 @@ class Turns:
             await self._t.notebooks.pull(session, bench.generation)
         model = turn.request.model or session.model or self._models.default() or ""
         iterations = self._iterations(bench)
-        await bench.record(
+        events: list[e.Event] = [
             e.TurnStarted(
                 turn_id=turn.id,
                 n=turn.n,
@@ -288,10 +290,11 @@ class Turns:
                 model=model if turn.request.kind == "ask" else "",
                 max_iterations=iterations,
             )
-        )
+        ]
         if turn.request.kind == "ask":
             quoted = "\n".join(f"> {line}".rstrip() for line in turn.query.splitlines())
-            await bench.add_markdown(quoted, "prompt")
+            events.append(await bench.markdown(quoted, "prompt"))
+        await bench.record(*events)
         if turn.request.file_ids:
             await self._load_files(bench)
 

@@ -391,14 +391,19 @@ class Workbench:
         return await self._t.cells.last(self.session.id)
 
     async def add_markdown(self, source: str, role: str, author: Any = "cellwright") -> str:
-        """Puts a markdown cell at the end."""
+        """Puts a markdown cell at the end; returns its id."""
+        event = await self.markdown(source, role, author)
+        await self.record(event)
+        return event.edits[0].cell_id
+
+    async def markdown(self, source: str, role: str, author: Any = "cellwright") -> e.CellsEdited:
+        """The event that puts a markdown cell at the end."""
         cell_id = new_id()
         cell = e.CellContent(
             id=cell_id, kind="markdown", source=source, metadata={"cellwright": {"turn": self.turn.n, "role": role}}
         )
         edit = e.CellEdit(op="insert", cell_id=cell_id, cell=cell, after=await self.last_cell())
-        await self.record(e.CellsEdited(author=author, edits=[edit]))
-        return cell_id
+        return e.CellsEdited(author=author, edits=[edit])
 
     async def cell(self, name: str) -> Cell:
         """A cell by its id or the first characters of it; raises NotFound."""

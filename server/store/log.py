@@ -46,14 +46,14 @@ class Log:
         `generation` is the writer's lease: raises StaleLease when another process took the session since.
         `within` appends in a transaction of the caller's. Raises NotFound when the session is gone.
         """
-        name = events[-1].type
-        crash_point(f"before:{name}")
+        for event in events:
+            crash_point(f"before:{event.type}")
         if within is not None:
-            records = await self._append(within, session_id, events, generation)
-        else:
-            async with postgres.acquired(self._pool) as connection, connection.transaction():
-                records = await self._append(connection, session_id, events, generation)
-        crash_point(f"after:{name}")
+            return await self._append(within, session_id, events, generation)
+        async with postgres.acquired(self._pool) as connection, connection.transaction():
+            records = await self._append(connection, session_id, events, generation)
+        for event in events:
+            crash_point(f"after:{event.type}")
         return records
 
     async def _append(

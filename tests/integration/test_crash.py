@@ -1,0 +1,141 @@
+"""A server that is killed, and the one that comes back. A ledger file, written by cells, is the truth of what ran."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.doubles.openai_server import OpenAIServer, Say, cell
+from tests.jupyter import JupyterServer
+
+LEDGER = """
+with open("ledger.txt", "a") as ledger:
+    ledger.write("ran\\n")
+kept = 11
+"""
+
+
+@pytest.fixture
+def jupyter(tmp_path: Path, root: Path, data_dir: Path, model: OpenAIServer) -> Iterator[JupyterServer]:
+    server = JupyterServer(
+        tmp_path,
+        root,
+        data_dir,
+        CELLWRIGHT_MODEL="openai/scripted",
+        CELLWRIGHT_API_BASE=model.url,
+        CELLWRIGHT_KERNEL_GRACE_S="20",
+    )
+    yield server
+    server.stop()
+
+
+def by_history(body: dict) -> Say:
+    """Runs the ledger's cell, then answers: whatever the server lost, the same history gets the same reply."""
+    last = body["messages"][-1]
+    return Say("Done.") if last["role"] == "tool" else cell(LEDGER, "ledger")
+
+
+POINTS = [
+    ("after:turn.queued", 1, "ok"),
+    ("after:turn.started", 1, "ok"),
+    ("before:message.completed", 1, "ok"),
+    ("after:message.completed", 1, "ok"),
+    ("before:cell.started", 1, "ok"),
+    ("after:cell.started", 0, "outcome_unknown"),
+    ("before:cell.completed", 1, "ok"),
+    ("after:cell.completed", 1, "ok"),
+    ("before:tool.completed", 1, "ok"),
+    ("after:tool.completed", 1, "ok"),
+    ("before:turn.completed", 1, "ok"),
+    ("after:turn.completed", 1, "ok"),
+]
+
+
+@pytest.mark.parametrize(("point", "runs", "status"), POINTS)
+def test_a_crash_between_any_two_writes(
+    jupyter: JupyterServer, model: OpenAIServer, root: Path, point: str, runs: int, status: str
+) -> None:
+    """The turn reaches one end, the cell ran at most once, and the log has no gap, wherever the server died."""
+    model.script(by_history)
+    jupyter.start(CELLWRIGHT_TEST_CRASH_AT=point)
+    session = jupyter.call("POST", "/sessions", json={"title": "crash"})
+    with contextlib.suppress(httpx.TransportError):
+        jupyter.http.post(f"/sessions/{session['id']}/query", json={"query": "go"})
+    jupyter.wait_dead()
+    jupyter.start()
+    turn = jupyter.call("GET", f"/sessions/{session['id']}/turns")["turns"][0]
+    turn = jupyter.until_ended(turn["id"])
+    assert (turn["status"], turn["answer"]) == ("completed", "Done.")
+    ledger = root / session["workspace"] / "ledger.txt"
+    assert (ledger.read_text().count("ran") if ledger.exists() else 0) == runs
+    assert [run["status"] for run in turn["cells"]] == [status]
+    events = jupyter.events(session["id"])
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["type"] for event in events].count("turn.completed") == 1
+    notebook = jupyter.call("GET", f"/sessions/{session['id']}/notebook")
+    assert [c["cell_type"] for c in notebook["cells"]] == ["markdown", "code", "markdown"]
+    if runs:
+        after = jupyter.call("POST", f"/sessions/{session['id']}/execute", json={"source": "kept"})
+        assert after["outputs"][0]["data"]["text/plain"] == "11"
+
+
+def test_variables_and_a_running_cell_survive_a_kill(jupyter: JupyterServer, model: OpenAIServer) -> None:
+    """A cell that ran on while the server was dead is finished, every output once, and its kernel goes on."""
+    source = "import time\nbefore = 5\nfor i in range(12): print('tick', i, flush=True); time.sleep(0.25)\nbefore * 2"
+    model.script(lambda body: Say("Done.") if body["messages"][-1]["role"] == "tool" else cell(source))
+    jupyter.start()
+    session = jupyter.call("POST", "/sessions", json={})
+    turn = jupyter.call("POST", f"/sessions/{session['id']}/query", json={"query": "go"})
+    kernel = None
+    while kernel is None or "cell.started" not in [event["type"] for event in jupyter.events(session["id"])]:
+        kernel = jupyter.call("GET", f"/sessions/{session['id']}/kernel")["id"]
+    time.sleep(0.6)
+    jupyter.kill()
+    jupyter.start()
+    assert [k["id"] for k in httpx.get(f"{jupyter.url}api/kernels?token=testing", trust_env=False).json()] == [kernel]
+    ended = jupyter.until_ended(turn["turn_id"])
+    assert ended["status"] == "completed"
+    cells = [event for event in jupyter.events(session["id"]) if event["type"] == "cell.completed"]
+    assert len(cells) == 1
+    shown = cells[0]["outputs"]
+    assert shown[0]["text"] == "".join(f"tick {i}\n" for i in range(12))
+    assert shown[1]["data"]["text/plain"] == "10"
+    again = jupyter.call("POST", f"/sessions/{session['id']}/execute", json={"source": "before"})
+    assert again["outputs"][0]["data"]["text/plain"] == "5"
+
+
+def test_a_kernel_that_nobody_claims_ends(jupyter: JupyterServer, data_dir: Path) -> None:
+    """After the grace period nothing of a crashed server's kernel is left: no process, socket or file."""
+    import psutil
+    from cellwright.server.store.folder import runtime_folder
+
+    jupyter.start(CELLWRIGHT_KERNEL_GRACE_S="1")
+    session = jupyter.call("POST", "/sessions", json={})
+    ran = jupyter.call("POST", f"/sessions/{session['id']}/execute", json={"source": "import os\nos.getpid()"})
+    pid = int(ran["outputs"][0]["data"]["text/plain"])
+    jupyter.kill()
+    give_up = time.monotonic() + 20
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+    left = [path.name for path in runtime_folder(data_dir).iterdir() if "PGSQL" not in path.name]
+    assert left == []
+
+
+def test_a_clean_stop_leaves_no_process(jupyter: JupyterServer) -> None:
+    """Stopping the server ends its kernels and its Postgres."""
+    import psutil
+
+    jupyter.start()
+    session = jupyter.call("POST", "/sessions", json={})
+    jupyter.call("POST", f"/sessions/{session['id']}/execute", json={"source": "1"})
+    children = psutil.Process(jupyter.pid).children(recursive=True)
+    assert len(children) > 3
+    jupyter.stop()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert [p for p in alive if p.status() != "zombie"] == []
