@@ -13,6 +13,7 @@ from cellwright.extension.endpoint import Endpoint, Streamed
 from cellwright.server import events as e
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import SessionId, TurnId
+from cellwright.server.errors import NotFound
 from cellwright.server.live import joined
 from cellwright.server.narrate import line, phase
 from tornado import iostream
@@ -149,7 +150,7 @@ async def answer(handler: Endpoint, session_id: SessionId, after: int, turn_id: 
                 return Streamed()
             try:
                 kind, data, event_id = following.result()
-            except StopAsyncIteration:
+            except (StopAsyncIteration, NotFound):
                 break
             handler.write(frame(kind, data, event_id) if kind else ": still here\n\n")
             await handler.flush()

@@ -45,7 +45,7 @@ class KernelConnection:
         self.died: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.execution_state = "starting"
         self.last_variables: list[dict[str, Any]] = []
-        self.listeners: list[Callable[[Message], None]] = []
+        self.watched = False
         self._exchanges: dict[str, Exchange] = {}
         self._first_published = asyncio.Event()
         self._client: Any = None
@@ -172,8 +172,6 @@ class KernelConnection:
             if kind == "execute_input":
                 exchange.running = True
             return exchange.published.put(message)
-        for listener in self.listeners:
-            listener(message)
         return None
 
     def _heard_reply(self, message: Message) -> None:
@@ -183,11 +181,19 @@ class KernelConnection:
             exchange.reply.set_result(message)
 
     async def _watch(self) -> None:
+        process = self._process_id()
         while True:
             if not await self.manager.is_alive():
                 self.died.set_result(await self._cause())
                 return
+            if self._process_id() not in (None, process):
+                self.died.set_result("it was restarted from elsewhere")
+                return
             await asyncio.sleep(LOOK_EVERY_S)
+
+    def _process_id(self) -> int | None:
+        found = getattr(getattr(self.manager, "provisioner", None), "pid", None)
+        return found if isinstance(found, int) else None
 
     async def _cause(self) -> str:
         provisioner = getattr(self.manager, "provisioner", None)

@@ -47,6 +47,7 @@ class Execution:
     source: str
     generation: int = 0
     timeout_s: float | None = None
+    folder: Path | None = None
     _exchange: Exchange | None = field(default=None, init=False)
     _interrupted: bool = field(default=False, init=False)
 
@@ -96,12 +97,15 @@ class Execution:
         kill_at: float | None = None
         replied_at: float | None = None
         begin = time.monotonic()
+        heard = 0
         while not (exchange.reply.done() and idle and exchange.published.empty()):
             message = await self._next(exchange, self._wait_s(started, replied_at, kill_at))
             now = time.monotonic()
             if message is None:
                 if self.connection.died.done() and exchange.published.empty():
                     cause = self.connection.died.result()
+                    for late in await self._unheard(heard):
+                        yield late
                     yield Finished("timeout" if timed_out else "kernel_died", count, now - begin, cause=cause)
                     return
                 if exchange.reply.done():
@@ -117,6 +121,7 @@ class Execution:
                     await self.connection.interrupt()
                 continue
             replied_at = now if exchange.reply.done() else None
+            heard += 1
             match message["header"]["msg_type"]:
                 case "execute_input":
                     started = begin = now
@@ -131,6 +136,18 @@ class Execution:
             if changed is not None:
                 yield changed
         yield self._finish(exchange.reply.result(), count, time.monotonic() - begin, error, timed_out)
+
+    async def _unheard(self, heard: int) -> list[Change]:
+        """What a kernel that died had published, by its spool, but no longer got onto the wire."""
+        if self.folder is None or not spool_file(self.folder, self.execution_id).exists():
+            return []
+        session = _reader(self.connection)
+        found = []
+        for _, parts in await asyncio.to_thread(_records, spool_file(self.folder, self.execution_id), 0) or ():
+            heard -= 1
+            if heard < 0 and parts[0] != spool.REPLY:
+                found.append(change(session.deserialize(session.feed_identities(parts)[1])))
+        return [changed for changed in found if changed is not None]
 
     def _wait_s(self, started: float | None, replied_at: float | None, kill_at: float | None) -> float:
         now = time.monotonic()
@@ -193,25 +210,42 @@ def finished(
     )
 
 
+def spool_file(folder: Path, execution_id: str) -> Path:
+    """Where the kernel keeps what a cell publishes."""
+    return folder / f"{execution_id}.spool"
+
+
+def _reader(connection: KernelConnection | None) -> Session:
+    """Reads spooled messages: of its own, because a session refuses a signature that it has seen."""
+    if connection is None:  # Its key went with the kernel; the file's owner is us alone.
+        return Session(key=b"")
+    return Session(key=connection.manager.session.key)
+
+
 async def reattach(
-    connection: KernelConnection, execution_id: str, folder: Path, stop: asyncio.Event | None = None
+    connection: KernelConnection | None,
+    execution_id: str,
+    folder: Path,
+    stop: asyncio.Event | None = None,
+    cause: str | None = None,
 ) -> AsyncIterator[Change | Finished]:
     """Finishes a cell that a former server sent, from the kernel's spool: every output once, in order, and the reply.
 
-    Ends with `outcome_unknown` when the kernel never received the cell, and `kernel_died` when it ended.
+    Ends with `outcome_unknown` when the kernel never received the cell, and `kernel_died` when it ended before the
+    cell did. Without a connection the kernel is gone, and the spool is all there is.
     """
-    path = folder / f"{execution_id}.spool"
-    session = Session(key=connection.manager.session.key)
+    path = spool_file(folder, execution_id)
+    session = _reader(connection)
     place, count, error = 0, None, None
     begin = time.monotonic()
     interrupted = False
     while True:
-        died = connection.died.done()
+        died = connection is None or connection.died.done()
+        if connection is not None and connection.died.done():
+            cause = connection.died.result()
         records = await asyncio.to_thread(_records, path, place)
         if records is None:
-            yield Finished(
-                "kernel_died" if died else "outcome_unknown", cause=connection.died.result() if died else None
-            )
+            yield Finished("kernel_died" if died else "outcome_unknown", cause=cause)
             return
         for place, parts in records:  # noqa: B007 (kept for the next look)
             if parts[0] == spool.REPLY:
@@ -226,9 +260,9 @@ async def reattach(
             if changed is not None:
                 yield changed
         if died:
-            yield Finished("kernel_died", count, time.monotonic() - begin, cause=connection.died.result())
+            yield Finished("kernel_died", count, time.monotonic() - begin, cause=cause)
             return
-        if stop is not None and stop.is_set() and not interrupted:
+        if stop is not None and stop.is_set() and not interrupted and connection is not None:
             interrupted = True
             await connection.interrupt()
         await asyncio.sleep(FOLLOW_EVERY_S)

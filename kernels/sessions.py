@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import structlog
 from cellwright.kernels.client import KernelConnection
-from cellwright.kernels.errors import KernelDied, KernelNotStarted
+from cellwright.kernels.errors import KernelNotStarted, KernelUnreachable
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.provisioner import CellwrightProvisioner
 from cellwright.kernels.registry import Registry
 
 START_S = 60.0
+OVERVIEW = "__import__('cellwright.kernels.inside.inspect', fromlist=['told']).told()"
 
 log = structlog.get_logger(__name__)
 
@@ -61,19 +65,39 @@ class SessionKernels:
     async def start(self, session_id: str, name: str | None, cwd: Path) -> KernelConnection:
         """Starts a kernel for the session; raises KernelNotStarted."""
         await self._drop(session_id)
+        kernel_id = str(uuid4())
         try:
-            kernel_id = await self.manager.start_kernel(
-                kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=None
+            await self.manager.start_kernel(
+                kernel_id=kernel_id, kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=None
             )
+            return await self._connect(session_id, kernel_id, wait=True)
         except Exception as error:
+            await self._abandon(kernel_id)
+            if isinstance(error, KernelNotStarted):
+                raise
             raise KernelNotStarted(f"The kernel could not be started: {error}") from error
-        return await self._connect(session_id, kernel_id, wait=True)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._abandon(kernel_id))
+            raise
+
+    async def _abandon(self, kernel_id: str) -> None:
+        """Ends a kernel whose start did not come to its end."""
+        with contextlib.suppress(Exception):
+            if kernel_id not in self.manager:
+                await self.adopt_kernel(kernel_id)
+            if kernel_id in self.manager:
+                await self.manager.shutdown_kernel(kernel_id, now=True)
 
     async def adopt(self, session_id: str, kernel_id: str) -> KernelConnection | None:
         """The kernel that a former server left for this session, if it still runs."""
         if kernel_id not in self.manager and not await self.adopt_kernel(kernel_id):
             return None
-        return await self._connect(session_id, kernel_id, wait=False)
+        if not await self.manager.get_kernel(kernel_id).is_alive():
+            return None
+        connection = await self._connect(session_id, kernel_id, wait=False)
+        with contextlib.suppress(KernelUnreachable):
+            connection.last_variables = await connection.evaluate(OVERVIEW, timeout_s=1.0)
+        return connection
 
     async def adopt_kernel(self, kernel_id: str) -> bool:
         """Takes a registered kernel into the manager under its id, marked busy so that no culler ends it."""
@@ -82,7 +106,14 @@ class SessionKernels:
         entry = Registry(self.folder).find(kernel_id)
         if entry is None:
             return False
-        await self.manager.start_kernel(kernel_id=kernel_id, kernel_name=entry.kernel_name, cwd=entry.cwd, env=None)
+        try:
+            await self.manager.start_kernel(kernel_id=kernel_id, kernel_name=entry.kernel_name, cwd=entry.cwd, env=None)
+        except Exception as error:
+            log.warning("kernel_not_adopted", kernel_id=kernel_id, pid=entry.pid, error=str(error))
+            with contextlib.suppress(OSError):
+                os.kill(entry.pid, signal.SIGKILL)
+            Registry(self.folder).remove(kernel_id)
+            return False
         self.manager.get_kernel(kernel_id).execution_state = "busy"
         log.info("kernel_adopted", kernel_id=kernel_id, pid=entry.pid)
         return True
@@ -94,10 +125,8 @@ class SessionKernels:
         if wait:
             try:
                 await connection.ready(START_S)
-            except KernelNotStarted:
+            except BaseException:
                 await connection.close()
-                with contextlib.suppress(Exception):
-                    await self.manager.shutdown_kernel(kernel_id, now=True)
                 raise
         self._connections[session_id] = connection
         return connection
@@ -105,6 +134,9 @@ class SessionKernels:
     def on_death(self, session_id: str, told: Callable[[str], None]) -> None:
         """Calls `told(cause)` when the session's kernel dies, unless we end it ourselves."""
         connection = self._connections[session_id]
+        if connection.watched:
+            return
+        connection.watched = True
 
         def done(future: asyncio.Future[str]) -> None:
             if not future.cancelled() and session_id not in self._ending:
@@ -153,6 +185,3 @@ class SessionKernels:
                 await connection.close()
             return
         await asyncio.gather(*(self.end(session_id) for session_id in list(self._connections)), return_exceptions=True)
-
-
-__all__ = ["KernelDied", "KernelNotStarted", "SessionKernels", "kernelspec_folder"]

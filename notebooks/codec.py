@@ -11,6 +11,9 @@ from cellwright.notebooks.document import Cell, CellId, Document
 from cellwright.notebooks.errors import InvalidNotebook
 from cellwright.notebooks.outputs import as_text
 
+ATTACHMENTS = "cellwright/attachments"
+"""Where a cell's metadata keeps the images that were pasted into its text."""
+
 
 def decode(notebook: str | bytes | dict[str, Any]) -> Document:
     """The document in a notebook of any nbformat version; raises InvalidNotebook.
@@ -44,6 +47,7 @@ def _name_cells(cells: list[Any]) -> None:
 
 def _decode_cell(node: Any) -> Cell:
     plain = json.loads(json.dumps(node))
+    kept = {ATTACHMENTS: plain["attachments"]} if plain.get("attachments") else {}
     return Cell(
         id=CellId(plain["id"]),
         kind=plain["cell_type"],
@@ -51,7 +55,7 @@ def _decode_cell(node: Any) -> Cell:
         outputs=tuple(_decode_output(output) for output in plain.get("outputs", ())),
         execution_count=plain.get("execution_count"),
         # Whether a notebook is trusted is each Jupyter server's own knowledge, and stands in no file.
-        metadata={name: value for name, value in plain.get("metadata", {}).items() if name != "trusted"},
+        metadata={n: value for n, value in plain.get("metadata", {}).items() if n != "trusted"} | kept,
     )
 
 
@@ -84,6 +88,8 @@ def _encode_cell(cell: Cell) -> dict[str, Any]:
         "metadata": dict(cell.metadata),
         "source": cell.source,
     }
+    if ATTACHMENTS in cell.metadata:
+        node["attachments"] = node["metadata"].pop(ATTACHMENTS)
     if cell.kind == "code":
         node |= {"execution_count": cell.execution_count, "outputs": [dict(output) for output in cell.outputs]}
     return node

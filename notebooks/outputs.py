@@ -161,16 +161,23 @@ def raw_bytes(mime: str, value: Any) -> bytes:
     """The bytes that a MIME bundle's value stands for."""
     if isinstance(value, (str, list)) and not (mime.endswith("json") and not isinstance(value, str)):
         text = as_text(value)
-        if is_text_mime(mime):
-            return text.encode("utf-8", "surrogatepass")
-        return base64.b64decode(text)
+        return text.encode("utf-8", "surrogatepass") if _encoding(mime, value) == "text" else base64.b64decode(text)
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _encoding(mime: str, value: Any) -> str:
     if not isinstance(value, (str, list)) or (mime.endswith("json") and isinstance(value, list)):
         return "json"
-    return "text" if is_text_mime(mime) else "base64"
+    if is_text_mime(mime):
+        return "text"
+    text = as_text(value)
+    try:  # A type that we do not know may be text or bytes: only what is base64 to the letter comes back as it was.
+        same = base64.b64encode(base64.b64decode("".join(text.split()), validate=True)).decode() == "".join(
+            text.split()
+        )
+    except ValueError:
+        same = False
+    return "base64" if same else "text"
 
 
 def reference(encoding: str, data: bytes) -> dict[str, Any]:

@@ -352,7 +352,7 @@ class Artifacts:
     async def by_token(self, token: str) -> Artifact:
         """The artifact of a token that is genuine and still holds; raises NotFound."""
         body, _, seal = token.partition(".")
-        if not hmac.compare_digest(seal, self._seal(body.encode())):
+        if not hmac.compare_digest(seal.encode(), self._seal(body.encode()).encode()):
             raise NotFound("link", token[:12])
         artifact_id, until = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         if until < time.time():

@@ -292,7 +292,7 @@ def fold(events: Iterable[Event]) -> TurnState:
             case TurnStarted():
                 state.started = True
             case MessageCompleted(message=message) if message.role == "assistant":
-                state.message, state.results = message, {}
+                state.message, state.results, state.ran = message, {}, {}
                 state.usage += event.usage
             case ToolCompleted(result=result):
                 state.results[result.call_id] = result
@@ -308,8 +308,10 @@ def fold(events: Iterable[Event]) -> TurnState:
                     state.ran[call_of[event.execution_id]] = event
             case IterationCompleted(iteration=iteration):
                 state.iterations = iteration
+                state.message = None
             case CellsEdited(edits=edits):
-                roles = [edit.cell.metadata.get("cellwright", {}).get("role") for edit in edits if edit.cell]
+                put = [edit.cell for edit in edits if edit.cell is not None and edit.op == "insert"]
+                roles = [cell.metadata.get("cellwright", {}).get("role") for cell in put]
                 state.answered = state.answered or "answer" in roles
             case ArtifactReady(artifact=artifact):
                 state.artifacts.append(artifact.id)

@@ -22,6 +22,7 @@ class _Live:
     def __init__(self, hot: Hot, session_id: SessionId, turn_id: TurnId | None) -> None:
         self._hot, self._session_id, self._turn_id = hot, session_id, turn_id
         self._sent = 0
+        self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Any:
@@ -32,15 +33,17 @@ class _Live:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        self._ending.set()
+        await self._task
         if error is None:
             await self._flush()
 
     async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY_S)
+        while not self._ending.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S):
+                    await self._ending.wait()
+                    return
             await self._flush()
 
     async def _flush(self) -> None:

@@ -6,6 +6,7 @@ What the user typed into the file is merged into the log before anything of ours
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from dataclasses import replace
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from cellwright.server.events import CellContent, CellEdit, CellsEdited, Noteboo
 from cellwright.server.store.cells import Cells
 from cellwright.server.store.log import Log
 from jupyter_core.utils import ensure_async
+from tornado.web import HTTPError
 
 log = structlog.get_logger(__name__)
 KEY = "cellwright"
@@ -41,6 +43,8 @@ class NotebookFiles:
     def __init__(self, contents: Contents, cells: Cells, artifacts: Artifacts, events: Log) -> None:
         self._contents, self._cells, self._artifacts, self._log = contents, cells, artifacts, events
         self._saved: dict[str, tuple[int, Any]] = {}
+        self._read: dict[str, tuple[int, Document]] = {}
+        self._metadata: dict[str, dict[str, Any]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def document(self, session: Session, revision: int | None = None) -> Document:
@@ -49,12 +53,12 @@ class NotebookFiles:
         names = [name for cell in slim for name in references(cell.outputs)]
         held = await self._artifacts.fetch_all(names)
         cells = tuple(replace(cell, outputs=tuple(inline(cell.outputs, held.__getitem__))) for cell in slim)
-        version = ".".join(map(str, sys.version_info[:3]))
         return Document(
             cells,
             {
-                "kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"},
-                "language_info": {"name": "python", "version": version},
+                "kernelspec": _kernelspec(session.kernel_name),
+                "language_info": {"name": "python", "version": ".".join(map(str, sys.version_info[:3]))},
+                **self._metadata.get(session.id, {}),
                 KEY: {
                     "session_id": session.id,
                     "title": session.title,
@@ -67,6 +71,7 @@ class NotebookFiles:
         """Writes the working copy if the log is ahead of it; what the user changed meanwhile is taken in first."""
         async with self._locks.setdefault(session.id, asyncio.Lock()):
             if await self._pull(session, generation):
+                # The revision is now that of the edits taken in, or later.
                 session = session.model_copy(update={"revision": await self._revision(session)})
             if self._saved.get(session.id, (-1, None))[0] == session.revision:
                 return False
@@ -82,9 +87,16 @@ class NotebookFiles:
         return await self._log.last_seq(session.id)
 
     async def pull(self, session: Session, generation: int | None = None) -> bool:
-        """Takes what the user did to the file into the log; returns whether there was anything."""
+        """Takes what the user did to the file into the log; returns whether there was anything.
+
+        A file that cannot be taken in (half written, no notebook) is left alone, and not written over either.
+        """
         async with self._locks.setdefault(session.id, asyncio.Lock()):
-            return await self._pull(session, generation)
+            try:
+                return await self._pull(session, generation)
+            except (InvalidNotebook, HTTPError, OSError, ValueError) as error:
+                log.warning("notebook_not_taken_in", path=session.notebook_path, error=str(error))
+                return False
 
     async def _pull(self, session: Session, generation: int | None) -> bool:
         if not await ensure_async(self._contents.exists(session.notebook_path)):
@@ -94,26 +106,40 @@ class NotebookFiles:
         if known is not None and here["last_modified"] == known[1]:
             return False
         model = await ensure_async(self._contents.get(session.notebook_path, content=True, type="notebook"))
-        try:
-            theirs = codec.decode(model["content"])
-        except InvalidNotebook as error:
-            log.warning("notebook_unreadable", path=session.notebook_path, error=str(error))
-            return False
+        theirs = codec.decode(model["content"])
         cells = []
         for cell in theirs:
             cells.append(replace(cell, outputs=tuple(await self._artifacts.keep_outputs(cell.outputs))))
         theirs = Document(tuple(cells))
-        base_revision = int(model["content"]["metadata"].get(KEY, {}).get("revision", 0))
-        base = await self._cells.document(session.id, base_revision)
+        metadata = json.loads(json.dumps(model["content"]["metadata"]))
+        base_revision = _revision(metadata.pop(KEY, None))
+        read = self._read.get(session.id)
+        # What was taken in before from the same revision is the base of what was typed since.
+        same = read is not None and read[0] == base_revision
+        base = read[1] if same and read else await self._cells.document(session.id, base_revision)
         ours = await self._cells.document(session.id)
         edits = [told for edit in difference(ours, merge(base, ours, theirs)) for told in _told(edit)]
-        if known is not None:
-            self._saved[session.id] = (-1, here["last_modified"])
+        self._metadata[session.id] = metadata
+        self._read[session.id] = (base_revision, theirs)
+        self._saved[session.id] = (-1, here["last_modified"])
         if not edits:
             return False
         await self._log.append(session.id, [CellsEdited(author="user", edits=edits)], generation=generation)
         log.info("notebook_edits_taken", session_id=session.id, edits=len(edits))
         return True
+
+
+def _kernelspec(name: str | None) -> dict[str, str]:
+    """Ours runs the server's Python, which every Jupyter knows as python3: the notebook shall run anywhere."""
+    if name in (None, "cellwright", "python3"):
+        return {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    return {"name": str(name), "display_name": str(name), "language": "python"}
+
+
+def _revision(ours: Any) -> int:
+    """The revision that a file says it was written at; 0 for one that says nothing that can be."""
+    found = ours.get("revision") if isinstance(ours, dict) else None
+    return found if isinstance(found, int) and 0 <= found < 2**62 else 0
 
 
 def _told(edit: Any) -> list[CellEdit]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import keyword
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from cellwright.kernels.errors import KernelError
 from cellwright.server import events as e
-from cellwright.server.agent.loop import AgentLoop, LimitReached, Limits, Outcome
+from cellwright.server.agent.loop import AgentLoop, Limits, Outcome
 from cellwright.server.agent.profiles import profile
 from cellwright.server.artifacts import slug
 from cellwright.server.domain import (
@@ -31,7 +32,7 @@ from cellwright.server.models.catalog import Models
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.leases import Leases
 from cellwright.server.store.log import crash_point
-from cellwright.server.workbench import Stopped, Tools, Workbench
+from cellwright.server.workbench import Stopped, Tools, Workbench, told_of
 
 SQL = queries.load("sessions")
 SWEEP_S = 5.0
@@ -107,7 +108,8 @@ class Turns:
     async def wait(self, turn: Turn) -> Turn:
         """The turn when it has ended."""
         if not turn.status.ended:
-            async for record in self._t.log.follow(turn.session_id):
+            first = (await self._t.log.of_turn(turn.id))[0].seq
+            async for record in self._t.log.follow(turn.session_id, first):
                 if record.event.turn_id == turn.id and isinstance(record.event, e.TurnEnded):
                     break
         return await self._t.rows.turn(turn.id)
@@ -147,19 +149,23 @@ class Turns:
                     self.wake(session_id)
             except StoreUnavailable as error:
                 log.warning("leases_not_renewed", error=error.detail)
+            except Exception:
+                log.exception("leases_not_renewed")
             await asyncio.sleep(beat)
 
     async def _renew(self) -> None:
         if not self._held:
             return
-        kept = await self._leases.renew(list(self._held))
-        for session_id, generation in list(self._held.items()):
-            if kept.get(session_id) != generation:
-                self._held.pop(session_id, None)
-                worker = self._workers.get(session_id)
-                if worker is not None and session_id not in kept:
-                    log.warning("lease_lost", session_id=session_id)
-                    worker.cancel()
+        asked = dict(self._held)
+        kept = await self._leases.renew(list(asked))
+        for session_id, generation in asked.items():
+            if self._held.get(session_id) != generation or kept.get(session_id) == generation:
+                continue  # Still ours, or claimed anew while we asked.
+            del self._held[session_id]
+            worker = self._workers.get(session_id)
+            if worker is not None:
+                log.warning("lease_lost", session_id=session_id)
+                worker.cancel()
 
     async def _work(self, session_id: SessionId) -> None:
         structlog.contextvars.bind_contextvars(session_id=session_id)
@@ -204,9 +210,9 @@ class Turns:
                         await self._settle(bench)
                         await bench.record(end)
             raise
-        except (StaleLease, NotFound, StoreUnavailable):
-            raise
         except Exception as error:
+            if _ends_the_worker(error):
+                raise
             log.exception("turn_failed_unexpectedly")
             cause = f"Something went wrong in the server ({type(error).__name__}). The log has the details."
             end = e.TurnFailed(turn_id=turn.id, cause=cause, usage=usage)
@@ -234,6 +240,12 @@ class Turns:
                     text="Whether this cell finished is not known.",
                 )
             )
+            state = e.fold(record.event for record in await bench.events())
+        if state.message is not None:
+            # The model must not be told that a cell was not run when it was.
+            for call in state.open_calls:
+                if (ran := state.ran.get(call.id)) is not None:
+                    await bench.record(e.ToolCompleted(message_id=state.message.id, result=told_of(ran, call)))
         await bench.hot.settle(bench.session.id)
 
     async def _attempt(self, bench: Workbench, state: e.TurnState) -> e.Event:
@@ -250,6 +262,9 @@ class Turns:
                 call = next((c for c in state.open_calls if c.id == state.running.call_id), None)
                 await bench.recover_cell(state.running, call.name if call is not None else "run_cell")
                 state = e.fold(record.event for record in await bench.events())
+            if turn.request.file_ids and state.message is None and not state.sources:
+                await self._load_files(bench)
+                state = e.fold(record.event for record in await bench.events())
             if turn.request.kind == "execute":
                 outcome = await self._execute(bench, state)
             else:
@@ -263,8 +278,8 @@ class Turns:
         except Stopped:
             kind: type[e.TurnStopped | e.TurnFailed] = e.TurnStopped
             cause = "Stopped."
-        except (LimitReached, CellwrightError) as error:
-            if isinstance(error, (StaleLease, NotFound, StoreUnavailable)) and not isinstance(error, LimitReached):
+        except CellwrightError as error:
+            if _ends_the_worker(error):
                 raise
             kind, cause = e.TurnFailed, error.detail
         except KernelError as error:
@@ -277,8 +292,7 @@ class Turns:
         """Takes in what the user did to the notebook, then starts the turn with its prompt as a cell."""
         turn, session = bench.turn, bench.session
         agent = profile(turn.request.agent or session.agent)
-        with contextlib.suppress(OSError):
-            await self._t.notebooks.pull(session, bench.generation)
+        await self._t.notebooks.pull(session, bench.generation)
         model = turn.request.model or session.model or self._models.default() or ""
         iterations = self._iterations(bench)
         events: list[e.Event] = [
@@ -295,8 +309,6 @@ class Turns:
             quoted = "\n".join(f"> {line}".rstrip() for line in turn.query.splitlines())
             events.append(await bench.markdown(quoted, "prompt"))
         await bench.record(*events)
-        if turn.request.file_ids:
-            await self._load_files(bench)
 
     async def _load_files(self, bench: Workbench) -> None:
         """Loads the tables among the query's files, in a cell that everyone sees."""
@@ -349,6 +361,12 @@ class Turns:
         self._held.clear()
 
 
+def _ends_the_worker(error: BaseException) -> bool:
+    """Whether an error says that this process can write nothing more for the session now, not even its end."""
+    gone = isinstance(error, NotFound) and error.kind == "session"
+    return gone or isinstance(error, (StaleLease, StoreUnavailable))
+
+
 READERS = {
     "csv": "pd.read_csv({name!r})",
     "tsv": "pd.read_csv({name!r}, sep='\\t')",
@@ -367,6 +385,6 @@ def loading(artifact: Artifact) -> str | None:
     if reader is None or "problem" in artifact.metadata:
         return None
     variable = slug(artifact.name.rsplit(".", 1)[0]).replace("-", "_")
-    if not variable.isidentifier():
+    if not variable.isidentifier() or keyword.iskeyword(variable) or variable == "pd":
         variable = f"data_{variable}"
     return f"{variable} = {reader.format(name=artifact.name)}"

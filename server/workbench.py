@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID, uuid5
 
 import structlog
 from cellwright.kernels.client import KernelConnection
-from cellwright.kernels.execution import Execution, Finished, reattach
+from cellwright.kernels.execution import OBEY_WITHIN_S, Execution, Finished, reattach, spool_file
 from cellwright.kernels.sessions import SessionKernels
-from cellwright.notebooks.document import SKIP_TAG, Cell, CellId, Output
-from cellwright.notebooks.errors import EditConflict
+from cellwright.notebooks.document import SKIP_TAG, Cell, Output
+from cellwright.notebooks.errors import EditConflict, UnknownCell
 from cellwright.notebooks.outputs import Change
 from cellwright.notebooks.render import cell_text, images
 from cellwright.server import events as e
@@ -25,6 +27,7 @@ from cellwright.server.domain import (
     ExecutionId,
     Session,
     SessionId,
+    ToolCall,
     ToolResult,
     Turn,
     Variable,
@@ -86,7 +89,7 @@ class Workbench:
         self.stopping = asyncio.Event()
         self.made: list[str] = []
         self._execution: Execution | None = None
-        self._last_cell: str | None = None
+        self._stopped_at: float | None = None
 
     @property
     def settings(self) -> Settings:
@@ -114,7 +117,16 @@ class Workbench:
         return await self._t.rows.conversation(self.session.id, self.settings.session_history_limit)
 
     async def stop(self) -> None:
-        """Makes the turn end: closes the model call, or interrupts the cell."""
+        """Makes the turn end: closes the model call, or interrupts the cell.
+
+        Asked again for a cell that ignores the interrupt, ends the kernel: nothing less stops it.
+        """
+        now = time.monotonic()
+        connection = self._t.kernels.get(self.session.id)
+        if self._stopped_at is not None and now - self._stopped_at > OBEY_WITHIN_S and connection is not None:
+            await connection.manager.shutdown_kernel(now=True)
+            return
+        self._stopped_at = self._stopped_at or now
         self.stopping.set()
         if self._execution is not None:
             await self._execution.interrupt()
@@ -140,14 +152,17 @@ class Workbench:
     async def kernel(self) -> KernelConnection:
         """The session's kernel: the living one, the one a former server left, or a new one, whose coming is told."""
         async with self._t.kernels.lock(self.session.id):
+            session = await self.refresh()
             connection = self._t.kernels.get(self.session.id)
             if connection is not None:
-                return connection
-            session = await self.refresh()
+                if connection.kernel_id == session.kernel_id:
+                    return connection
+                # The log knows another kernel, or none: this one's variables are not what it says.
+                await self._t.kernels.end(session.id)
             if session.kernel_id is not None:
                 adopted = await self._t.kernels.adopt(session.id, session.kernel_id)
                 if adopted is not None:
-                    self._watch_death(session.kernel_incarnation)
+                    report_death(self._t, session.id, session.kernel_incarnation)
                     return adopted
             incarnation = session.kernel_incarnation + 1
             lost = session.kernel_incarnation > 0
@@ -164,12 +179,9 @@ class Workbench:
                     variables_lost=lost,
                 )
             )
-            self._watch_death(incarnation)
+            report_death(self._t, self.session.id, incarnation)
             await self.refresh()
             return connection
-
-    def _watch_death(self, incarnation: int) -> None:
-        report_death(self._t, self.session.id, incarnation)
 
     # -- cells --------------------------------------------------------------------------------------------------
 
@@ -208,8 +220,9 @@ class Workbench:
             kernel_incarnation=self.session.kernel_incarnation,
         )
         await self.record(started)
-        self._last_cell = started.cell_id if cell_id is None else after
-        execution = Execution(connection, execution_id, source, self.generation, self.settings.cell_timeout_s)
+        execution = Execution(
+            connection, execution_id, source, self.generation, self.settings.cell_timeout_s, self._t.kernels.folder
+        )
         self._execution = execution
         try:
             if self.stopping.is_set():
@@ -228,12 +241,16 @@ class Workbench:
                 connection = self._t.kernels.get(session.id) or await self._t.kernels.adopt(
                     session.id, str(session.kernel_id)
                 )
+        before = await self._files_since(started)
         folder = self._t.kernels.folder
         if connection is None or folder is None:
+            gone = "the server was restarted, and the kernel is gone"
 
             async def unknown() -> AsyncIterator[Change | Finished]:
-                yield Finished("outcome_unknown", cause="the server was restarted, and the kernel is gone")
+                yield Finished("outcome_unknown", cause=gone)
 
+            spooled = folder is not None and spool_file(folder, started.execution_id).exists()
+            run = reattach(None, started.execution_id, folder, cause=gone) if folder and spooled else unknown()
             if session.kernel_id is not None:
                 await self.record(
                     e.KernelChanged(
@@ -244,10 +261,17 @@ class Workbench:
                         variables_lost=True,
                     )
                 )
-            return await self._finish(started, unknown(), None, None, tool)
-        self._watch_death(session.kernel_incarnation)
+            return await self._finish(started, run, None, before, tool)
+        report_death(self._t, session.id, session.kernel_incarnation)
         run = reattach(connection, started.execution_id, folder, self.stopping)
-        return await self._finish(started, run, connection, None, tool)
+        return await self._finish(started, run, connection, before, tool)
+
+    async def _files_since(self, started: e.CellStarted) -> list[File]:
+        """The workspace's files that are older than the cell's start: what a cell of a former server did not make."""
+        records = await self.events()
+        at = next((r.at for r in records if r.event == started), None)
+        found = await asyncio.to_thread(self.workspace.files)
+        return [file for file in found if at is None or file.modified_ns < at.timestamp() * 1e9]
 
     async def _finish(
         self,
@@ -266,12 +290,6 @@ class Workbench:
                     live.add(event)
         outputs = await self._t.artifacts.keep_outputs(live.area.outputs)
         status = CellStatus(finished.status)
-        lineage = {
-            "turn_id": self.turn.id,
-            "message_id": started.message_id,
-            "cell_id": started.cell_id,
-            "generation": self.generation,
-        }
         text = cell_text(status.value, outputs)
         if finished.cause and status is not CellStatus.OK:
             text = f"{text} ({finished.cause})"
@@ -287,7 +305,7 @@ class Workbench:
             text=text,
         )
         events: list[e.Event] = [completed]
-        tags = self._tagging(started, status, completed)
+        tags = await self._tagging(started, status, completed)
         if tags is not None:
             events.append(tags)
         if connection is not None and finished.variables is not None:
@@ -296,11 +314,7 @@ class Workbench:
                 events.append(changed)
         await self.record(*events)
         await self.hot.settle(self.session.id)
-        artifacts = await self._t.artifacts.add_shown(self.session.id, outputs, started.purpose or "output", **lineage)
-        if before is not None:
-            artifacts += await self._new_files(before, lineage)
-        artifacts += await self._whole_text(started, lineage)
-        self.made += [artifact.id for artifact in artifacts]
+        artifacts = await self._keep(started, outputs, before)
         await self._save()
         if artifacts:
             names = ", ".join(artifact.name for artifact in artifacts)
@@ -323,6 +337,29 @@ class Workbench:
             )
         return ran
 
+    async def _keep(self, started: e.CellStarted, outputs: list[Output], before: list[File] | None) -> list[Artifact]:
+        """Makes artifacts of what a cell showed, wrote and printed; what was kept already is not kept again."""
+        lineage = {
+            "turn_id": self.turn.id,
+            "message_id": started.message_id,
+            "cell_id": started.cell_id,
+            "generation": self.generation,
+        }
+        artifacts = await self._t.artifacts.add_shown(self.session.id, outputs, started.purpose or "output", **lineage)
+        if before is not None:
+            artifacts += await self._new_files(before, lineage)
+        artifacts += await self._whole_text(started, lineage)
+        self.made += [artifact.id for artifact in artifacts]
+        return artifacts
+
+    async def complete(self, ran: e.CellCompleted, call: ToolCall) -> ToolResult:
+        """Does what is left to do for a cell that had ended when a former server died: artifacts, and its result."""
+        started = next(r.event for r in await self.events() if _started(r.event, ran.execution_id))
+        assert isinstance(started, e.CellStarted)
+        await self._keep(started, list(ran.outputs), await self._files_since(started))
+        await self._save()
+        return told_of(ran, call)
+
     def result_of(self, ran: Ran, call_id: str, tool: str) -> ToolResult:
         pictures = [image.sha256 for image in images(ran.outputs) if image.sha256 is not None]
         return ToolResult(
@@ -334,18 +371,17 @@ class Workbench:
             image_sha256=pictures[:MAX_PICTURES],
         )
 
-    def _tagging(self, started: e.CellStarted, status: CellStatus, completed: e.CellCompleted) -> e.CellsEdited | None:
+    async def _tagging(
+        self, started: e.CellStarted, status: CellStatus, completed: e.CellCompleted
+    ) -> e.CellsEdited | None:
         """A failed attempt is skipped when the notebook is run again; one that was repaired is not."""
         if self.turn.request.kind == "execute":
             return None
-        cell = Cell(
-            CellId(started.cell_id),
-            "code",
-            started.source,
-            tuple(completed.outputs),
-            completed.execution_count,
-            started.metadata,
-        )
+        try:
+            now = await self._t.cells.cell(self.session.id, started.cell_id)
+        except UnknownCell:  # The user deleted it while it ran.
+            return None
+        cell = replace(now, outputs=tuple(completed.outputs), execution_count=completed.execution_count)
         tagged = cell.untagged(SKIP_TAG) if status is CellStatus.OK else cell.tagged(SKIP_TAG)
         if tagged.metadata == cell.metadata:
             return None
@@ -390,15 +426,16 @@ class Workbench:
     async def last_cell(self) -> str | None:
         return await self._t.cells.last(self.session.id)
 
-    async def add_markdown(self, source: str, role: str, author: Any = "cellwright") -> str:
+    async def add_markdown(self, source: str, role: str, author: Any = "cellwright", call_id: str = "") -> str:
         """Puts a markdown cell at the end; returns its id."""
-        event = await self.markdown(source, role, author)
+        event = await self.markdown(source, role, author, call_id)
         await self.record(event)
         return event.edits[0].cell_id
 
-    async def markdown(self, source: str, role: str, author: Any = "cellwright") -> e.CellsEdited:
+    async def markdown(self, source: str, role: str, author: Any = "cellwright", call_id: str = "") -> e.CellsEdited:
         """The event that puts a markdown cell at the end."""
-        cell_id = new_id()
+        # Named by what it is for: written again after a crash, it takes its own place.
+        cell_id = str(uuid5(UUID(self.turn.id), f"{role}:{call_id}"))
         cell = e.CellContent(
             id=cell_id, kind="markdown", source=source, metadata={"cellwright": {"turn": self.turn.n, "role": role}}
         )
@@ -424,6 +461,10 @@ class Workbench:
 
     async def document(self) -> Any:
         return await self._t.cells.document(self.session.id)
+
+    async def variables_lost(self) -> str | None:
+        """Why variables were lost since the model last spoke; None if they were not."""
+        return await self._t.log.variables_lost(self.session.id, self.turn.id)
 
     async def files(self) -> dict[str, Artifact]:
         """What is known of the workspace's files."""
@@ -477,6 +518,21 @@ def report_death(tools: Tools, session_id: SessionId, incarnation: int) -> None:
 
 
 _deaths: set[asyncio.Task[None]] = set()
+
+
+def _started(event: e.Event, execution_id: str) -> bool:
+    return isinstance(event, e.CellStarted) and event.execution_id == execution_id
+
+
+def told_of(ran: e.CellCompleted, call: ToolCall) -> ToolResult:
+    """What the model is told of a cell that ended, from the log alone."""
+    return ToolResult(
+        call_id=call.id,
+        name=call.name,
+        content=f"cell {ran.cell_id[:8]}: {ran.status.value}\n{ran.text}",
+        is_error=ran.status is not CellStatus.OK,
+        cell_id=ran.cell_id,
+    )
 
 
 def known(told: dict[str, Any]) -> Variable:

@@ -64,10 +64,12 @@ class Workspace:
 
     def path(self, name: str) -> Path | None:
         """The file of that name, or None when there is none or it lies outside."""
-        path = (self.folder / name).resolve()
-        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
+        try:
+            path = (self.folder / name).resolve()
+            inside = path.is_relative_to(self.folder.resolve()) and path.is_file()
+        except (OSError, ValueError):  # Too long, or with a NUL in it: no file has such a name.
             return None
-        return path
+        return path if inside else None
 
     def place(self, name: str) -> Path:
         """Where an upload of that name belongs: its last part alone, in the folder itself."""

@@ -44,6 +44,13 @@ def overview(shell: Any) -> list[Description]:
     return found
 
 
+def told() -> str:
+    """The overview as JSON, for a server that has just come back."""
+    from IPython import get_ipython
+
+    return json.dumps(overview(get_ipython()))
+
+
 def describe(name: str) -> str:
     """One variable in more detail, as JSON: a table's columns, null counts and first rows. For `user_expressions`."""
     from IPython import get_ipython

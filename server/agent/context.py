@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from cellwright.notebooks.document import Document
 from cellwright.server.agent.profiles import Profile
 from cellwright.server.agent.tools import TOOLS
-from cellwright.server.domain import Message, ToolResult, Turn, TurnStatus
+from cellwright.server.domain import Message, ToolCall, ToolResult, Turn, TurnStatus
 from cellwright.server.models.protocol import ChatMessage, Model, ModelRequest, Picture
 from cellwright.server.workbench import Workbench
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -66,7 +67,7 @@ async def _told(bench: Workbench, message: Message, with_pictures: bool) -> list
     if message.role != "assistant":
         return [ChatMessage(message.role, message.content)]
     results = {result.call_id: result for result in message.tool_results}
-    told = [ChatMessage("assistant", message.content, tool_calls=message.tool_calls)]
+    told = [ChatMessage("assistant", message.content, tool_calls=[_sound(call) for call in message.tool_calls])]
     pictures: list[Picture] = []
     for call in message.tool_calls:
         result = results.get(call.id) or ToolResult(call_id=call.id, name=call.name, content=NOT_RUN, is_error=True)
@@ -78,6 +79,15 @@ async def _told(bench: Workbench, message: Message, with_pictures: bool) -> list
     if pictures:
         told.append(ChatMessage("user", "The figures that these cells show:", pictures=pictures))
     return told
+
+
+def _sound(call: ToolCall) -> ToolCall:
+    """The call with arguments that are a JSON object: some providers refuse a history that holds anything else."""
+    try:
+        sound = isinstance(json.loads(call.arguments), dict)
+    except ValueError:
+        sound = False
+    return call if sound else call.model_copy(update={"arguments": json.dumps({"unreadable": call.arguments[:2_000]})})
 
 
 def _squeezed(messages: list[ChatMessage], budget: int, model: Model) -> list[ChatMessage]:
@@ -131,9 +141,9 @@ async def _system(bench: Workbench, profile: Profile) -> str:
         )
     variables = (await bench.variables())[:MAX_VARIABLES]
     note = None
-    session = await bench.refresh()
-    if not variables and session.kernel_incarnation and session.kernel_id is None:
-        note = "The kernel died since the last turn: its variables are gone. Make again what you need."
+    lost = await bench.variables_lost()
+    if lost is not None:
+        note = f"The kernel was lost since you last spoke ({lost}): variables that are not listed here are gone."
     return (
         _environment()
         .get_template(profile.prompt)

@@ -102,16 +102,15 @@ class AgentLoop:
             return Outcome(message.content, self.usage, self._bench.made)
         for call in message.tool_calls:
             if call.id in done:
+                if call.name == "finish" and not self._state.results[call.id].is_error:
+                    end = tools.Finish.model_validate_json(call.arguments)
+                    return Outcome(end.answer, self.usage, await self._named(end.artifacts))
                 continue
             ran = self._state.ran.get(call.id)
             result: ToolResult | None
             try:
                 if ran is not None:  # It ended before the crash; only its result was not yet written.
-                    result = tools.Call(self._bench, call.id, message.id, call.name).result(
-                        f"cell {ran.cell_id[:8]}: {ran.status.value}\n{ran.text}",
-                        is_error=ran.status is not CellStatus.OK,
-                        cell_id=ran.cell_id,
-                    )
+                    result = await self._bench.complete(ran, call)
                 else:
                     result = await tools.run(self._bench, call, message.id, self._profile.tools)
             except tools.Finished as end:

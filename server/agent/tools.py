@@ -108,7 +108,7 @@ async def _edit_cell(call: Call, arguments: EditCell) -> ToolResult | None:
 
 
 async def _write_markdown(call: Call, arguments: WriteMarkdown) -> ToolResult | None:
-    cell_id = await call.bench.add_markdown(arguments.source, "note", author="agent")
+    cell_id = await call.bench.add_markdown(arguments.source, "note", author="agent", call_id=call.call_id)
     return call.result(f"cell {cell_id[:8]} was written.", cell_id=cell_id)
 
 

@@ -148,10 +148,10 @@ class _Gathered:
         if not completion:
             completion = (len(content) + sum(len(call.arguments) for call in calls)) // 4
         try:
-            parts: tuple[float, float] = litellm.cost_per_token(
+            prompt_cost, completion_cost = litellm.cost_per_token(
                 model=name, prompt_tokens=prompt, completion_tokens=completion
             )
-            cost = sum(parts)
+            cost = float(prompt_cost) + float(completion_cost)
         except Exception:  # LiteLLM raises whatever it likes for a model without a price.
             cost = 0.0
         usage = Usage(prompt_tokens=prompt, completion_tokens=completion, cost=cost, calls=1)

@@ -63,7 +63,8 @@ def normal(text: str) -> str:
     text = re.sub(r"\b\d+(\.\d+)? ?(ms|µs|us|ns|s|seconds|it/s)\b", "<time>", text)
     text = re.sub(r"-?\d+\.\d+(e[+-]?\d+)?", lambda m: f"{float(m[0]):.4g}", text)
     text = re.sub(r"(/[\w.\-+]+){3,}", "<path>", text)
-    return "\n".join(" ".join(line.split()) for line in text.strip().splitlines())
+    lines = (" ".join(line.split()) for line in text.strip().splitlines())
+    return "\n".join(line for line in lines if not line.startswith("[artifacts: "))
 
 
 def record(title: str, model: str, conversation: Sequence[tuple[Turn, Sequence[Message]]]) -> Recording:

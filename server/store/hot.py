@@ -54,6 +54,7 @@ class Hot:
         self._redis = redis
         self._readers: dict[SessionId, set[asyncio.Queue[Delta]]] = defaultdict(set)
         self._down = False
+        self._commands: set[asyncio.Future[Any]] = set()
         self._writer = uuid4().hex[:8]
         self._numbers: dict[SessionId, int] = defaultdict(int)
 
@@ -69,7 +70,8 @@ class Hot:
         key = f"live:{session_id}"
         self._numbers[session_id] += 1
         text = json.dumps({"writer": self._writer, "number": self._numbers[session_id], **delta})
-        try:
+
+        async def write() -> None:
             async with self._redis.pipeline(transaction=True) as pipe:
                 if fresh:
                     pipe.delete(key)
@@ -77,24 +79,35 @@ class Hot:
                 pipe.expire(key, LIVE_TTL_S)
                 pipe.publish(key, text)
                 await pipe.execute()
-            self._down = False
-        except (RedisError, OSError) as error:
-            self._report(error)
+
+        await self._whole(write(), None)
 
     async def so_far(self, session_id: SessionId) -> list[Delta]:
         """All deltas of what is live now, in order."""
-        try:
-            return [json.loads(text) for text in await self._redis.lrange(f"live:{session_id}", 0, -1)]
-        except (RedisError, OSError) as error:
-            self._report(error)
-            return []
+        found: list[str] = await self._whole(self._redis.lrange(f"live:{session_id}", 0, -1), [])
+        return [json.loads(text) for text in found]
 
     async def settle(self, session_id: SessionId) -> None:
         """Forgets what was live: the durable event that holds it has been committed."""
+        await self._whole(self._redis.delete(f"live:{session_id}"), None)
+
+    async def _whole(self, command: Any, otherwise: Any) -> Any:
+        """Runs a command to its end even when the caller is cancelled: a half-read answer would be the next one's."""
+        task = asyncio.ensure_future(command)
+        self._commands.add(task)
+        task.add_done_callback(self._done)
         try:
-            await self._redis.delete(f"live:{session_id}")
-        except (RedisError, OSError) as error:
+            return await asyncio.shield(task)
+        except (RedisError, OSError):
+            return otherwise
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        self._commands.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, (RedisError, OSError)):
             self._report(error)
+        elif error is None:
+            self._down = False
 
     @contextmanager
     def subscribe(self, session_id: SessionId) -> Iterator[asyncio.Queue[Delta]]:
@@ -111,7 +124,7 @@ class Hot:
     async def run(self) -> None:
         """Listens to all processes' deltas until cancelled, and again whenever the connection was lost."""
         while True:
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(RedisError, OSError, ValueError):
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as heard:
                     await heard.psubscribe("live:*")
                     while True:
@@ -131,7 +144,7 @@ class Hot:
                 queue.get_nowait()
             queue.put_nowait(delta)
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: BaseException) -> None:
         if not self._down:
             log.warning("redis_unavailable", error=str(error))
         self._down = True
@@ -144,4 +157,6 @@ class Hot:
             raise StoreUnavailable(f"Redis does not answer: {error}") from error
 
     async def close(self) -> None:
+        if self._commands:
+            await asyncio.wait(self._commands, timeout=5)
         await self._redis.aclose()

@@ -97,6 +97,12 @@ class Log:
         async with postgres.acquired(self._pool) as connection:
             return [_record(row) for row in await connection.fetch(SQL.events_of_turn, turn_id)]
 
+    async def variables_lost(self, session_id: SessionId, turn_id: TurnId) -> str | None:
+        """Why the kernel lost its variables since a model last spoke, before this turn; None if it did not."""
+        async with postgres.acquired(self._pool) as connection:
+            cause: str | None = await connection.fetchval(SQL.variables_lost, session_id, turn_id)
+        return cause
+
     async def last_seq(self, session_id: SessionId) -> int:
         """The number of the session's last event; raises NotFound."""
         async with postgres.acquired(self._pool) as connection:
@@ -106,7 +112,10 @@ class Log:
         return int(seq)
 
     async def follow(self, session_id: SessionId, after: int = 0) -> AsyncIterator[Record]:
-        """Every event after `after`, once, in order, for as long as the caller listens."""
+        """Every event after `after`, once, in order, for as long as the caller listens.
+
+        Raises NotFound when the session is deleted.
+        """
         with self._wakeups.of(session_id) as awake:
             while True:
                 awake.clear()
@@ -114,7 +123,8 @@ class Log:
                     for record in page:
                         after = record.seq
                         yield record
-                await self._wakeups.wait(awake)
+                if not await self._wakeups.wait(awake):
+                    await self.last_seq(session_id)
 
 
 def _record(row: Any) -> Record:

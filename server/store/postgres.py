@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -42,20 +43,26 @@ def storable(text: str) -> str:
 
 
 def _encode(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_plain(value), ensure_ascii=False)
     if "\\u0000" in text:
-        text = json.dumps(_without_nul(value), ensure_ascii=False)
+        text = json.dumps(_plain(value), ensure_ascii=False)
     return text.encode("utf-8", "replace").decode()
 
 
-def _without_nul(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """Without what Python's JSON has and Postgres' has not: NUL, and numbers that are not finite."""
     match value:
+        case float():
+            return value if math.isfinite(value) else None
         case str():
             return value.replace("\x00", "\ufffd")
         case dict():
-            return {_without_nul(k): _without_nul(v) for k, v in value.items()}
+            return {_plain(k): _plain(v) for k, v in value.items()}
         case list() | tuple():
-            return [_without_nul(v) for v in value]
+            return [_plain(v) for v in value]
         case _:
             return value
 

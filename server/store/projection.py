@@ -110,7 +110,7 @@ async def _cell_started(connection: Connection, record: e.Record, event: e.CellS
         record.at,
     )
     cell = Cell(CellId(event.cell_id), "code", event.source, metadata=event.metadata)
-    await _write_cell(connection, record, cell, after=event.after, insert_only=False)
+    await _write_cell(connection, record, cell, after=event.after)
 
 
 async def _cell_completed(connection: Connection, record: e.Record, event: e.CellCompleted) -> None:
@@ -132,7 +132,7 @@ async def _cell_completed(connection: Connection, record: e.Record, event: e.Cel
     cell = Cell(
         CellId(event.cell_id), row["kind"], row["source"], tuple(event.outputs), event.execution_count, row["metadata"]
     )
-    await _write_cell(connection, record, cell, after=None, insert_only=False)
+    await _write_cell(connection, record, cell, after=None)
 
 
 async def _cells_edited(connection: Connection, record: e.Record, event: e.CellsEdited) -> None:
@@ -153,9 +153,11 @@ async def _cells_edited(connection: Connection, record: e.Record, event: e.Cells
                 await connection.execute(SQL.set_revision, record.session_id, record.seq)
             case _:
                 assert edit.cell is not None
-                await _write_cell(
-                    connection, record, content_cell(edit.cell), after=edit.after, insert_only=edit.op == "insert"
-                )
+                if edit.op == "replace":
+                    held = await connection.fetchrow(SQL.cell_now, record.session_id, edit.cell_id)
+                    if held is None:  # Deleted meanwhile: a change of it must not bring it back.
+                        continue
+                await _write_cell(connection, record, content_cell(edit.cell), after=edit.after)
 
 
 def content_cell(content: e.CellContent) -> Cell:
@@ -170,9 +172,7 @@ def content_cell(content: e.CellContent) -> Cell:
     )
 
 
-async def _write_cell(
-    connection: Connection, record: e.Record, cell: Cell, *, after: str | None, insert_only: bool
-) -> None:
+async def _write_cell(connection: Connection, record: e.Record, cell: Cell, *, after: str | None) -> None:
     """Puts a version of a cell in its place: where the cell stands, or behind `after` if it is not there yet."""
     session_id = record.session_id
     await connection.execute(
@@ -188,7 +188,7 @@ async def _write_cell(
     for sha256 in references(cell.outputs):
         await connection.execute(OBJECTS.refer, sha256, session_id, f"cell:{cell.version}")
     row = await connection.fetchrow(SQL.cell_now, session_id, cell.id)
-    if row is not None and not insert_only:
+    if row is not None:
         place = row["place"]
     else:
         place = await _place_behind(connection, session_id, after)

@@ -15,6 +15,8 @@ SQL = queries.load("sessions")
 
 def is_uuid(text: str) -> bool:
     """Whether `text` can be an id."""
+    if len(text) != 36:
+        return False
     try:
         UUID(text)
     except ValueError:

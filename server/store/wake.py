@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import asyncpg
 import structlog
 from cellwright.server.domain import SessionId
 from cellwright.server.errors import StoreUnavailable
@@ -47,13 +48,14 @@ class Wakeups:
             if not self._readers[session_id]:
                 del self._readers[session_id]
 
-    async def wait(self, flag: asyncio.Event) -> None:
-        """Returns when `flag` is set, or after POLL_S."""
+    async def wait(self, flag: asyncio.Event) -> bool:
+        """Returns when `flag` is set, or after POLL_S; says which."""
         try:
             async with asyncio.timeout(POLL_S):
                 await flag.wait()
         except TimeoutError:
-            pass
+            return False
+        return True
 
     async def run(self) -> None:
         """Listens until cancelled, and again whenever the connection was lost."""
@@ -71,8 +73,8 @@ class Wakeups:
                 self._wake_all()
                 await lost.wait()
                 log.warning("postgres_listener_lost")
-            except postgres.AWAY:
-                pass
+            except (*postgres.AWAY, asyncpg.PostgresError) as error:
+                log.warning("postgres_listener_failed", error=str(error))
             finally:
                 self.listening.clear()
                 connection.terminate()

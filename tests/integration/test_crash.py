@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from cellwright.server.models.rehearsal import RecordedCall, RecordedReply, RecordedTurn, Recording
 
-from tests.doubles.openai_server import OpenAIServer, Say, cell
 from tests.jupyter import JupyterServer
 
 LEDGER = """
@@ -21,23 +22,24 @@ kept = 11
 
 
 @pytest.fixture
-def jupyter(tmp_path: Path, root: Path, data_dir: Path, model: OpenAIServer) -> Iterator[JupyterServer]:
+def jupyter(tmp_path: Path, root: Path, data_dir: Path) -> Iterator[JupyterServer]:
     server = JupyterServer(
         tmp_path,
         root,
         data_dir,
-        CELLWRIGHT_MODEL="openai/scripted",
-        CELLWRIGHT_API_BASE=model.url,
+        CELLWRIGHT_MODEL="rehearsal:crash.rehearsal.json",
         CELLWRIGHT_KERNEL_GRACE_S="20",
     )
     yield server
     server.stop()
 
 
-def by_history(body: dict) -> Say:
-    """Runs the ledger's cell, then answers: whatever the server lost, the same history gets the same reply."""
-    last = body["messages"][-1]
-    return Say("Done.") if last["role"] == "tool" else cell(LEDGER, "ledger")
+def rehearse(root: Path, source: str, result: str) -> None:
+    """A model that runs `source`, expects `result`, and answers: the same history always gets the same reply."""
+    call = RecordedCall(name="run_cell", arguments=json.dumps({"source": source}), result=result)
+    replies = [RecordedReply(calls=[call]), RecordedReply(content="Done.")]
+    recording = Recording(title="crash", model="none", turns=[RecordedTurn(query="go", replies=replies)])
+    (root / "crash.rehearsal.json").write_text(recording.to_json())
 
 
 POINTS = [
@@ -57,11 +59,11 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("point", "runs", "status"), POINTS)
-def test_a_crash_between_any_two_writes(
-    jupyter: JupyterServer, model: OpenAIServer, root: Path, point: str, runs: int, status: str
-) -> None:
+def test_a_crash_between_any_two_writes(jupyter: JupyterServer, root: Path, point: str, runs: int, status: str) -> None:
     """The turn reaches one end, the cell ran at most once, and the log has no gap, wherever the server died."""
-    model.script(by_history)
+    unknown = "The server was restarted while the cell ran: whether it finished is not known."
+    said = "The cell ran without output." if status == "ok" else unknown
+    rehearse(root, LEDGER, f"cell <id>: {status}\n{said}")
     jupyter.start(CELLWRIGHT_TEST_CRASH_AT=point)
     session = jupyter.call("POST", "/sessions", json={"title": "crash"})
     with contextlib.suppress(httpx.TransportError):
@@ -84,10 +86,11 @@ def test_a_crash_between_any_two_writes(
         assert after["outputs"][0]["data"]["text/plain"] == "11"
 
 
-def test_variables_and_a_running_cell_survive_a_kill(jupyter: JupyterServer, model: OpenAIServer) -> None:
+def test_variables_and_a_running_cell_survive_a_kill(jupyter: JupyterServer, root: Path) -> None:
     """A cell that ran on while the server was dead is finished, every output once, and its kernel goes on."""
     source = "import time\nbefore = 5\nfor i in range(12): print('tick', i, flush=True); time.sleep(0.25)\nbefore * 2"
-    model.script(lambda body: Say("Done.") if body["messages"][-1]["role"] == "tool" else cell(source))
+    ticks = "\n".join(f"tick {i}" for i in range(12))
+    rehearse(root, source, f"cell <id>: ok\n{ticks}\n10")
     jupyter.start()
     session = jupyter.call("POST", "/sessions", json={})
     turn = jupyter.call("POST", f"/sessions/{session['id']}/query", json={"query": "go"})

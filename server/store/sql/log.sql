@@ -24,5 +24,13 @@ WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3;
 -- name: events_of_turn
 SELECT session_id, seq, turn_id, type, payload, at FROM events WHERE turn_id = $1 ORDER BY seq;
 
+-- name: variables_lost
+-- Whether the kernel lost its variables since a model last spoke in another turn than $2.
+SELECT payload ->> 'cause' FROM events
+WHERE session_id = $1 AND type = 'kernel.changed' AND (payload ->> 'variables_lost')::boolean
+  AND seq > coalesce((SELECT max(seq) FROM messages
+                      WHERE session_id = $1 AND role = 'assistant' AND turn_id <> $2), 0)
+ORDER BY seq LIMIT 1;
+
 -- name: last_seq
 SELECT seq FROM sessions WHERE id = $1;

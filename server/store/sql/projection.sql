@@ -103,4 +103,5 @@ WHERE session_id = $1 AND cell_id = $2 AND from_revision = $3 AND until_revision
 UPDATE artifacts SET status = 'ready', sha256 = $2, size_bytes = $3, metadata = $4 WHERE id = $1;
 
 -- name: set_kernel
-UPDATE sessions SET kernel_id = $2, kernel_incarnation = $3 WHERE id = $1;
+-- News of an older kernel's death that comes late must not take the newer one away.
+UPDATE sessions SET kernel_id = $2, kernel_incarnation = $3 WHERE id = $1 AND kernel_incarnation <= $3;

@@ -47,6 +47,7 @@ CREATE TABLE events (
     PRIMARY KEY (session_id, seq)
 );
 CREATE INDEX events_by_turn ON events (turn_id, seq) WHERE turn_id IS NOT NULL;
+CREATE INDEX events_of_kernels ON events (session_id, seq) WHERE type = 'kernel.changed';
 
 CREATE TABLE turns (
     id uuid PRIMARY KEY,

@@ -1,0 +1,139 @@
+"""The command line as a newcomer meets it: real processes, a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.doubles.openai_server import OpenAIServer, Say, cell
+
+BIN = Path(sys.executable).parent / "cellwright"
+
+
+class Shell:
+    """Runs `cellwright` in a folder, with a data folder of its own."""
+
+    def __init__(self, folder: Path, cluster: Path) -> None:
+        self.folder = folder / "work"
+        self.folder.mkdir()
+        shutil.copytree(cluster, folder / "data")
+        self.env = {**os.environ, "CELLWRIGHT_DATA_DIR": str(folder / "data"), "COLUMNS": "100"}
+
+    def __call__(self, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        run = subprocess.run(
+            [str(BIN), *arguments],
+            cwd=self.folder,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
+        assert "Traceback" not in run.stdout + run.stderr
+        assert not check or run.returncode == 0, run.stdout + run.stderr
+        return run
+
+
+@pytest.fixture
+def shell(tmp_path: Path, cluster: Path) -> Iterator[Shell]:
+    made = Shell(tmp_path, cluster)
+    yield made
+    made("stop", check=False)
+
+
+def test_the_demo(shell: Shell) -> None:
+    """The demo says that it is a rehearsal, does its three turns, and leaves what it says it leaves."""
+    run = shell("demo")
+    lines = run.stdout.splitlines()
+    assert "rehearsal" in lines[0]
+    text = " ".join(run.stdout.split())
+    for words in ("Load the file", "KeyError", "body-mass-histogram.png", "flipper_fits.csv", "ran it again without"):
+        assert words in text, words
+    [path] = shell.folder.glob("cellwright/*/*.ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    tags = [c.metadata.get("tags") for c in notebook.cells if c.cell_type == "code"]
+    assert tags.count(["skip-execution"]) == 1
+    assert (path.parent / "flipper_fits.csv").exists()
+    told = json.loads(shell("show", "penguins", "--json").stdout)
+    assert told["turn_count"] == 3
+    assert sum(a["file_type"] == "png" for a in told["artifacts"]) == 2
+    again = shell("demo")
+    assert "penguins-2" in again.stdout
+
+
+def test_ask_and_go_on(shell: Shell, model: OpenAIServer) -> None:
+    """A file, a question, another that uses what the first made; then everything else one does with a session."""
+    shell.env |= {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": model.url}
+    (shell.folder / "sales.csv").write_text("region,sales\nnorth,1\nsouth,2\n")
+    model.script([cell("import pandas as pd\ndf = pd.read_csv('sales.csv')\ndf", "load"), Say("Two **regions**.")])
+    run = shell("ask", "--session", "mine", "-f", "sales.csv", "What is there?", "--record", "r.rehearsal.json")
+    assert "uploaded sales.csv" in run.stdout
+    assert "Two regions." in run.stdout
+    assert json.loads((shell.folder / "r.rehearsal.json").read_text())["turns"][0]["query"] == "What is there?"
+    model.script([cell("df.sales.sum()"), Say("Three.")])
+    run = shell("ask", "--session", "mine", "And the sum?", "--json")
+    events = [json.loads(line) for line in run.stdout.splitlines()]
+    assert events[-1]["type"] == "turn.completed"
+    assert events[-1]["answer"] == "Three."
+    assert "mine" in shell("sessions").stdout
+    assert json.loads(shell("sessions", "--json").stdout)["total"] == 1
+    assert "What is there?" in shell("show", "mine").stdout
+    (shell.folder / "b.csv").write_text("x\n1\n")
+    assert "1 rows, 1 columns" in shell("upload", "mine", "b.csv").stdout
+    shell("export", "mine", "--format", "py", "-o", "out.py")
+    assert "pd.read_csv" in (shell.folder / "out.py").read_text()
+    model.script([Say("ready")])
+    assert "✗" not in shell("doctor").stdout
+    shell("rm", "-y", "mine")
+    assert "No sessions yet" in shell("sessions").stdout
+
+
+def test_ctrl_c_stops_the_turn(shell: Shell, model: OpenAIServer) -> None:
+    """An interrupt while watching stops the turn on the server, and says so."""
+    shell.env |= {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": model.url}
+    model.script([cell("import time\nfor i in range(600): time.sleep(0.1)", "sleep"), Say("never")])
+    shell("sessions")
+    asking = subprocess.Popen(
+        [str(BIN), "ask", "--session", "k", "q", "--json"],
+        cwd=shell.folder, env=shell.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert asking.stdout is not None
+    for line in asking.stdout:
+        if json.loads(line)["type"] == "cell.started":
+            break
+    time.sleep(0.5)
+    asking.send_signal(signal.SIGINT)
+    out, err = asking.communicate(timeout=30)
+    assert json.loads(out.splitlines()[-1])["type"] == "turn.stopped"
+    assert "Traceback" not in err
+    assert asking.returncode == 2
+
+
+def test_what_a_newcomer_gets_wrong(shell: Shell) -> None:
+    """No model, no such session, no such file, no such command: one or two lines that say what to do."""
+    run = shell("ask", "hello", check=False)
+    assert run.returncode == 1
+    assert "CELLWRIGHT_MODEL" in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 2
+    run = shell("show", "nosuch", check=False)
+    assert "There is no session 'nosuch'" in run.stderr
+    assert "does not exist" in shell("ask", "-f", "nosuch.csv", "q", check=False).stderr
+    assert "No such command" in shell("nosuch", check=False).stderr
+    assert "does not answer" in shell("--url", "http://127.0.0.1:1", "sessions", check=False).stderr
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion(shell: Shell, name: str) -> None:
+    """Each shell gets its script."""
+    assert "_CELLWRIGHT_COMPLETE" in shell("completion", name).stdout

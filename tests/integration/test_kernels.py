@@ -1,0 +1,245 @@
+"""Kernels without a session: start, run, bound, refuse, die, come back."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.errors import KernelNotStarted, KernelUnreachable
+from cellwright.kernels.execution import Execution, Finished, reattach
+from cellwright.kernels.inside.keeping import Keeping
+from cellwright.kernels.provisioner import CellwrightProvisioner
+from cellwright.kernels.registry import Registry
+from cellwright.kernels.sessions import SessionKernels
+from cellwright.notebooks.outputs import OutputArea
+from cellwright.server.store.folder import runtime_folder
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+
+INLINE_BYTES = 20_000
+
+
+def manager() -> AsyncMappingKernelManager:
+    return AsyncMappingKernelManager(kernel_spec_manager=KernelSpecManager())
+
+
+@pytest.fixture
+def keeping(tmp_path: Path) -> Keeping:
+    lock = tmp_path / "owner.lock"
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return Keeping(str(runtime_folder(tmp_path)), str(lock), 5.0, INLINE_BYTES, 1 << 24)
+
+
+@pytest.fixture
+async def kernels(keeping: Keeping) -> AsyncIterator[SessionKernels]:
+    opened = SessionKernels(manager(), keeping, "cellwright")
+    yield opened
+    await opened.close()
+    assert os.listdir(keeping.folder) == [] or all(n.endswith(("spool", "stdout")) for n in os.listdir(keeping.folder))
+    CellwrightProvisioner.keeping = None
+
+
+@pytest.fixture
+async def kernel(kernels: SessionKernels, tmp_path: Path) -> KernelConnection:
+    return await kernels.start("s", None, tmp_path)
+
+
+async def run(kernel: KernelConnection, source: str, **more: object) -> tuple[Finished, list[dict]]:
+    area = OutputArea()
+    execution_id = more.pop("execution_id", None) or str(uuid.uuid4())
+    async with asyncio.timeout(60):
+        async for event in Execution(kernel, execution_id, source, **more).run():
+            if isinstance(event, Finished):
+                return event, area.outputs
+            area.apply(event)
+    raise AssertionError("the execution did not end")
+
+
+async def test_a_cell_is_complete_before_it_is_done(kernel: KernelConnection) -> None:
+    """Twenty thousand flushed prints are all there, in order, when the cell ends."""
+    ended, outputs = await run(kernel, "for i in range(2000): print(i, flush=True)")
+    assert ended.status == "ok"
+    assert outputs[0]["text"] == "".join(f"{i}\n" for i in range(2000))
+
+
+async def test_what_jupyterlab_would_show(kernel: KernelConnection) -> None:
+    """Displays, their updates, cleared output, errors and results come out as a notebook would hold them."""
+    _, outputs = await run(
+        kernel,
+        "from IPython.display import display, clear_output, Markdown\n"
+        "print('gone'); clear_output(wait=True); print('here')\n"
+        "h = display('one', display_id=True); h.update('two')\n"
+        "import sys; print('err', file=sys.stderr)\n"
+        "1/0",
+    )
+    kinds = [(o["output_type"], o.get("name") or o.get("ename") or o["data"].get("text/plain")) for o in outputs]
+    assert kinds == [
+        ("stream", "stdout"),
+        ("display_data", "'two'"),
+        ("stream", "stderr"),
+        ("error", "ZeroDivisionError"),
+    ]
+    assert outputs[0]["text"] == "here\n"
+
+
+async def test_text_is_bounded_in_the_kernel(kernel: KernelConnection, keeping: Keeping) -> None:
+    """Head and tail are shown, the whole stands in a file, and the kernel does not grow by what it printed."""
+    import psutil
+
+    process = psutil.Process(Registry(Path(keeping.folder)).living()[0].pid)
+    before = process.memory_info().rss
+    execution_id = str(uuid.uuid4())
+    ended, outputs = await run(
+        kernel, "print('head')\nfor _ in range(12): print('x' * 1_000_000)\nprint('tail')", execution_id=execution_id
+    )
+    text = outputs[0]["text"]
+    assert ended.status == "ok"
+    assert len(text) < INLINE_BYTES + 200
+    assert text.startswith("head\n")
+    assert text.endswith("tail\n")
+    whole = (Path(keeping.folder) / f"{execution_id}.stdout").read_text()
+    assert whole == "head\n" + ("x" * 1_000_000 + "\n") * 12 + "tail\n"
+    assert process.memory_info().rss - before < 60_000_000
+
+
+async def test_input_fails_at_once(kernel: KernelConnection) -> None:
+    """`input()` says that nobody answers, instead of hanging."""
+    ended, outputs = await run(kernel, "input('name?')")
+    assert ended.status == "error"
+    assert "nobody to answer" in outputs[0]["evalue"]
+
+
+async def test_a_cell_runs_at_most_once(kernel: KernelConnection) -> None:
+    """The same execution sent again, and one of an older owner, are refused by the kernel itself."""
+    execution_id = str(uuid.uuid4())
+    await run(kernel, "n = globals().get('n', 0) + 1", execution_id=execution_id, generation=5)
+    again, _ = await run(kernel, "n = globals().get('n', 0) + 1", execution_id=execution_id, generation=5)
+    assert (again.status, again.cause) == ("aborted", "already ran")
+    stale, _ = await run(kernel, "n = 100", generation=4)
+    assert (stale.status, stale.cause) == ("aborted", "stale generation")
+    _, outputs = await run(kernel, "n", generation=5)
+    assert outputs[0]["data"]["text/plain"] == "1"
+
+
+async def test_a_users_failing_cell_does_not_take_ours_with_it(kernel: KernelConnection) -> None:
+    """What the kernel dropped because another client's cell failed is sent again: it had not run."""
+    other = KernelConnection(kernel.manager, kernel.kernel_id)
+    other.open()
+    try:
+        content = {"code": "import time; time.sleep(0.5); 1/0", "silent": False, "store_history": True,
+                   "user_expressions": {}, "allow_stdin": False, "stop_on_error": True}  # fmt: skip
+        exchange = await other.send("execute_request", content)
+        await asyncio.sleep(0.1)
+        ended, outputs = await run(kernel, "'ours'")
+        assert ended.status == "ok"
+        assert outputs[0]["data"]["text/plain"] == "'ours'"
+        assert (await exchange.reply)["content"]["status"] == "error"
+    finally:
+        await other.close()
+
+
+async def test_a_cell_over_its_time_is_interrupted_then_killed(
+    kernel: KernelConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit counts from the cell's start; one that ignores the interrupt costs the kernel."""
+    monkeypatch.setattr("cellwright.kernels.execution.OBEY_WITHIN_S", 1.0)
+    ended, _ = await run(kernel, "import time; time.sleep(30)", timeout_s=0.5)
+    assert ended.status == "timeout"
+    ended, _ = await run(kernel, "1")
+    assert ended.status == "ok"
+    stubborn = "import time\nwhile True:\n    try: time.sleep(30)\n    except KeyboardInterrupt: pass"
+    ended, _ = await run(kernel, stubborn, timeout_s=0.5)
+    assert ended.status == "timeout"
+    assert kernel.died.done()
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [("import os; os._exit(3)", "exit code 3"), ("import os, signal; os.kill(os.getpid(), 9)", "SIGKILL"),
+     ("import ctypes; ctypes.string_at(0)", "SIGSEGV")],
+)  # fmt: skip
+async def test_death_is_noticed_with_its_cause(kernel: KernelConnection, source: str, cause: str) -> None:
+    """What was printed before is kept; the cause is named; nothing starts in its place."""
+    began = time.monotonic()
+    ended, outputs = await run(kernel, f"print('last words', flush=True)\n{source}")
+    assert ended.status == "kernel_died"
+    assert cause in (ended.cause or "")
+    assert outputs[0]["text"] == "last words\n"
+    assert time.monotonic() - began < 10
+    await asyncio.sleep(1)
+    assert not await kernel.manager.is_alive()
+
+
+async def test_another_server_takes_a_kernel_back(kernels: SessionKernels, keeping: Keeping, tmp_path: Path) -> None:
+    """Adopted under its id, marked busy, with variables; a cell that runs on is finished from its spool."""
+    kernel = await kernels.start("s", None, tmp_path)
+    await run(kernel, "kept = 1")
+    execution_id = str(uuid.uuid4())
+    source = "import time\nfor i in range(8): print(i, flush=True); time.sleep(0.1)\nkept"
+    sending = asyncio.create_task(anext(aiter(Execution(kernel, execution_id, source).run())))
+    await asyncio.sleep(0.3)
+    sending.cancel()
+    await kernels.close(leave=True)
+
+    second = SessionKernels(manager(), keeping, "cellwright")
+    adopted = await second.adopt("s", kernel.kernel_id)
+    assert adopted is not None
+    assert second.manager.get_kernel(kernel.kernel_id).execution_state == "busy"
+    area = OutputArea()
+    async for event in reattach(adopted, execution_id, Path(keeping.folder)):
+        if isinstance(event, Finished):
+            assert event.status == "ok"
+        else:
+            area.apply(event)
+    assert area.outputs[0]["text"] == "".join(f"{i}\n" for i in range(8))
+    assert area.outputs[1]["data"]["text/plain"] == "1"
+    ended, outputs = await run(adopted, "kept + 1")
+    assert outputs[0]["data"]["text/plain"] == "2"
+    never = [event async for event in reattach(adopted, str(uuid.uuid4()), Path(keeping.folder))]
+    assert never[-1].status == "outcome_unknown"
+    await second.close()
+    assert Registry(Path(keeping.folder)).living() == []
+
+
+async def test_by_kernelspec_alone(tmp_path: Path) -> None:
+    """Without a server that keeps kernels, the kernelspec starts an ordinary kernel for any manager."""
+    CellwrightProvisioner.keeping = None
+    mapping = manager()
+    ordinary = SessionKernels(mapping, None, "cellwright")
+    kernel = await ordinary.start("s", None, tmp_path)
+    ended, outputs = await run(kernel, "1 + 1")
+    assert outputs[0]["data"]["text/plain"] == "2"
+    assert ended.variables == []
+    await ordinary.close()
+
+
+async def test_other_kernelspecs_work_too(kernels: SessionKernels, tmp_path: Path) -> None:
+    """Plain ipykernel runs cells; that it does not tell its variables is None, not an error."""
+    kernel = await kernels.start("p", "python3", tmp_path)
+    ended, outputs = await run(kernel, "1 + 1")
+    assert outputs[0]["data"]["text/plain"] == "2"
+    assert ended.variables is None
+    with pytest.raises(KernelNotStarted, match="nosuch"):
+        await kernels.start("q", "nosuch", tmp_path)
+
+
+async def test_variables_ride_on_the_reply(kernel: KernelConnection) -> None:
+    """Each reply names the variables; a closer look asks the kernel, and says when it is busy."""
+    ended, _ = await run(kernel, "import pandas as pd\ndf = pd.DataFrame({'a': [1, 2]})\nn = 3\n_hidden = 1")
+    assert ended.variables is not None
+    assert {v["name"]: v["type"] for v in ended.variables} == {"df": "pandas.DataFrame", "n": "int"}
+    look = "__import__('cellwright.kernels.inside.inspect', fromlist=['x']).describe('df')"
+    assert (await kernel.evaluate(look))["rows"] == [[1], [2]]
+    busy = asyncio.create_task(run(kernel, "import time; time.sleep(1.5)"))
+    await asyncio.sleep(0.3)
+    with pytest.raises(KernelUnreachable):
+        await kernel.evaluate(look, timeout_s=0.3)
+    await busy
