@@ -21,6 +21,7 @@ from jupyter_client.session import Session
 LOOK_EVERY_S = 0.25
 ASK_EVERY_S = 0.5
 LOOK_AGAIN_S = 1.0
+ANSWER_S = 600.0
 QUEUED_MESSAGES = 1_000
 
 log = structlog.get_logger(__name__)
@@ -124,7 +125,8 @@ class KernelConnection:
 
     def forget(self, exchange: Exchange) -> None:
         """Ends an exchange: what the kernel still says about it goes unheard."""
-        self._exchanges.pop(exchange.message_id, None)
+        if self._exchanges.get(exchange.message_id) is exchange:
+            del self._exchanges[exchange.message_id]
 
     async def evaluate(self, expression: str, timeout_s: float = 5.0) -> Any:
         """The value of an expression that gives JSON text, outside history and notebook; raises KernelUnreachable."""
@@ -148,6 +150,16 @@ class KernelConnection:
         if told.get("status") != "ok":
             raise KernelUnreachable(f"The kernel could not tell: {told.get('evalue', 'no answer')}")
         return json.loads(ast.literal_eval(told["data"]["text/plain"]))
+
+    def ask_variables(self, expression: str) -> None:
+        """Learns the variables of a kernel that others started, as soon as it is not busy."""
+
+        async def ask() -> None:
+            with contextlib.suppress(KernelUnreachable, KernelDied):
+                told = await self.evaluate(expression, timeout_s=ANSWER_S)
+                self.last_variables = self.last_variables or told
+
+        self._tasks.append(asyncio.create_task(ask(), name="variables"))
 
     async def _pump(self, channel: Any, heard: Callable[[Message], Any]) -> None:
         while True:

@@ -97,7 +97,7 @@ class Execution:
         kill_at: float | None = None
         replied_at: float | None = None
         begin = time.monotonic()
-        heard = 0
+        heard: set[str] = set()
         while not (exchange.reply.done() and idle and exchange.published.empty()):
             message = await self._next(exchange, self._wait_s(started, replied_at, kill_at))
             now = time.monotonic()
@@ -121,7 +121,7 @@ class Execution:
                     await self.connection.interrupt()
                 continue
             replied_at = now if exchange.reply.done() else None
-            heard += 1
+            heard.add(message["header"]["msg_id"])
             match message["header"]["msg_type"]:
                 case "execute_input":
                     started = begin = now
@@ -137,16 +137,18 @@ class Execution:
                 yield changed
         yield self._finish(exchange.reply.result(), count, time.monotonic() - begin, error, timed_out)
 
-    async def _unheard(self, heard: int) -> list[Change]:
+    async def _unheard(self, heard: set[str]) -> list[Change]:
         """What a kernel that died had published, by its spool, but no longer got onto the wire."""
         if self.folder is None or not spool_file(self.folder, self.execution_id).exists():
             return []
         session = _reader(self.connection)
         found = []
         for _, parts in await asyncio.to_thread(_records, spool_file(self.folder, self.execution_id), 0) or ():
-            heard -= 1
-            if heard < 0 and parts[0] != spool.REPLY:
-                found.append(change(session.deserialize(session.feed_identities(parts)[1])))
+            if parts[0] == spool.REPLY:
+                continue
+            message = session.deserialize(session.feed_identities(parts)[1])
+            if message["header"]["msg_id"] not in heard:
+                found.append(change(message))
         return [changed for changed in found if changed is not None]
 
     def _wait_s(self, started: float | None, replied_at: float | None, kill_at: float | None) -> float:

@@ -13,8 +13,9 @@ from uuid import uuid4
 
 import structlog
 from cellwright.kernels.client import KernelConnection
-from cellwright.kernels.errors import KernelNotStarted, KernelUnreachable
+from cellwright.kernels.errors import KernelNotStarted
 from cellwright.kernels.inside.keeping import Keeping
+from cellwright.kernels.isolation import kernel_environment
 from cellwright.kernels.provisioner import CellwrightProvisioner
 from cellwright.kernels.registry import Registry
 
@@ -66,9 +67,11 @@ class SessionKernels:
         """Starts a kernel for the session; raises KernelNotStarted."""
         await self._drop(session_id)
         kernel_id = str(uuid4())
+        # Whatever the kernelspec: secrets of the server's stay with the server.
+        environment = kernel_environment(os.environ, {})
         try:
             await self.manager.start_kernel(
-                kernel_id=kernel_id, kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=None
+                kernel_id=kernel_id, kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=environment
             )
             return await self._connect(session_id, kernel_id, wait=True)
         except Exception as error:
@@ -95,8 +98,7 @@ class SessionKernels:
         if not await self.manager.get_kernel(kernel_id).is_alive():
             return None
         connection = await self._connect(session_id, kernel_id, wait=False)
-        with contextlib.suppress(KernelUnreachable):
-            connection.last_variables = await connection.evaluate(OVERVIEW, timeout_s=1.0)
+        connection.ask_variables(OVERVIEW)
         return connection
 
     async def adopt_kernel(self, kernel_id: str) -> bool:
@@ -107,7 +109,7 @@ class SessionKernels:
         if entry is None:
             return False
         try:
-            await self.manager.start_kernel(kernel_id=kernel_id, kernel_name=entry.kernel_name, cwd=entry.cwd, env=None)
+            await self.manager.start_kernel(kernel_id=kernel_id, kernel_name=entry.kernel_name, cwd=entry.cwd)
         except Exception as error:
             log.warning("kernel_not_adopted", kernel_id=kernel_id, pid=entry.pid, error=str(error))
             with contextlib.suppress(OSError):

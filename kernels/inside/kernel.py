@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,6 +127,17 @@ class CellwrightKernelApp(IPKernelApp):
             send(message, *args, **kwargs)
 
         thread._really_send = keep_and_send
+        schedule = thread.schedule
+
+        def schedule_or_do(function: Any) -> None:
+            # A flush runs in this thread and sends from it. Queued again, the message would leave after the flush
+            # has returned, and `print(…, flush=True); os._exit(1)` would lose it.
+            if threading.current_thread() is thread.thread:
+                function()
+            else:
+                schedule(function)
+
+        thread.schedule = schedule_or_do
         watch(keeping, self._leave)
 
     def _leave(self) -> None:
