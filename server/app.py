@@ -297,8 +297,12 @@ async def standalone(settings: Settings, root: Path) -> AsyncIterator[Cellwright
     kernel_manager = AsyncMappingKernelManager(kernel_spec_manager=KernelSpecManager(), root_dir=str(root))
     contents = AsyncLargeFileManager(root_dir=str(root))
     app = Cellwright(settings, kernel_manager, contents, root)
-    await app.open()
     try:
-        yield app
+        await app.open()
+        try:
+            yield app
+        finally:
+            await app.close()
     finally:
-        await app.close()
+        # Left to the garbage collector, it waits for ever on sockets that nobody reads any more.
+        kernel_manager.context.destroy(linger=0)

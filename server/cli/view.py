@@ -149,7 +149,7 @@ class TurnView:
 
     def _on_artifact_ready(self, data: dict[str, Any]) -> None:
         artifact = data["artifact"]
-        sign = {"png": "🖼 ", "svg": "🖼 ", "jpg": "🖼 "}.get(artifact["file_type"], "📄 ")
+        sign = "▣ " if artifact["file_type"] in ("png", "svg", "jpg") else "▤ "
         table = TABLE_SIGN if artifact["metadata"].get("columns") else sign
         line = Text.assemble("  ", table, (artifact["name"], "green"), (f"  {size(artifact['size_bytes'])}", "dim"))
         self.console.print(line)

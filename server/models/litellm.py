@@ -199,6 +199,6 @@ def _translated(error: Exception, name: str) -> ModelError:
 def _retry_after_s(error: Exception) -> float | None:
     headers = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None) or {}
     try:
-        return max(0.0, float(headers.get("retry-after")))
+        return max(0.0, float(headers.get("retry-after", "")))
     except (TypeError, ValueError):
         return None

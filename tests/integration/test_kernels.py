@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,20 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 INLINE_BYTES = 20_000
 
 
+MANAGERS: list[AsyncMappingKernelManager] = []
+
+
 def manager() -> AsyncMappingKernelManager:
-    return AsyncMappingKernelManager(kernel_spec_manager=KernelSpecManager())
+    MANAGERS.append(AsyncMappingKernelManager(kernel_spec_manager=KernelSpecManager()))
+    return MANAGERS[-1]
+
+
+@pytest.fixture(autouse=True)
+def _managers() -> Iterator[None]:
+    """Ends the sockets of every manager: left to the garbage collector, they would hold it for ever."""
+    yield
+    while MANAGERS:
+        MANAGERS.pop().context.destroy(linger=0)
 
 
 @pytest.fixture
