@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
+import httpx
 from cellwright.server.cli.client import ClientError, Server, connect
 from cellwright.server.cli.view import TurnView, size
 from cellwright.server.store.sessions import is_uuid
 from rich.console import Console
+
+ENDS = ("turn.completed", "turn.failed", "turn.stopped", "turn.interrupted")
+MAX_LOSSES = 20
 
 
 @click.command()
@@ -106,28 +110,38 @@ def put(server: Server, session_id: str, path: Path) -> dict[str, Any]:
 def run_turn(
     server: Server, session_id: str, body: dict[str, Any], console: Console, *, as_json: bool = False
 ) -> str | None:
-    """Asks, shows the turn, and returns how it ended. Ctrl-C stops the turn, not the watching."""
+    """Asks, shows the turn, and returns how it ended.
+
+    Ctrl-C stops the turn, not the watching. A connection that breaks is taken up where it was: the turn goes on.
+    """
     turn_id: str | None = None
-    ended: str | None = None
+    seen, losses = 0, 0
     stopping = False
-    with TurnView(console) as view, server.events("POST", f"/sessions/{session_id}/query", json=body) as events:
+    asked: tuple[str, str, dict[str, Any]] = ("POST", f"/sessions/{session_id}/query", {"json": body})
+    with TurnView(console) as view:
         while True:
+            method, path, more = asked
             try:
-                kind, data = next(events)
-            except StopIteration:
-                break
+                with server.events(method, path, **more) as events:
+                    for kind, data, number in events:
+                        turn_id = turn_id or data.get("turn_id")
+                        seen = max(seen, number)
+                        if data.get("turn_id") != turn_id:
+                            continue
+                        if as_json:
+                            click.echo(json.dumps({"type": kind, **data}))
+                        else:
+                            view.event(kind, data)
+                        if kind in ENDS:
+                            return kind
             except KeyboardInterrupt:
                 if stopping or turn_id is None:
                     raise
                 stopping = True
                 server.call("POST", f"/turns/{turn_id}/stop")
-                continue
-            turn_id = data.get("turn_id") or turn_id
-            if as_json:
-                sys.stdout.write(json.dumps({"type": kind, **data}) + "\n")
-                sys.stdout.flush()
-                ended = kind if kind in ("turn.completed", "turn.failed", "turn.stopped", "turn.interrupted") else ended
-            else:
-                view.event(kind, data)
-                ended = view.ended
-    return ended
+            except httpx.TransportError as error:
+                losses += 1
+                if turn_id is None or losses > MAX_LOSSES:
+                    raise ClientError(f"The connection to {server.url} was lost: {error}") from error
+                time.sleep(1)
+            asked = ("GET", f"/sessions/{session_id}/events", {"params": {"after": seen}})

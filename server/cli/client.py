@@ -55,8 +55,8 @@ class Server:
         return answer.content
 
     @contextmanager
-    def events(self, method: str, path: str, **more: Any) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
-        """The event stream of an answer: type and data of each."""
+    def events(self, method: str, path: str, **more: Any) -> Iterator[Iterator[tuple[str, dict[str, Any], int]]]:
+        """The event stream of an answer: type and data of each, and the number of the last durable one."""
         from httpx_sse import EventSource
 
         headers = {"Accept": "text/event-stream"}
@@ -64,7 +64,8 @@ class Server:
             if answer.status_code >= 400:
                 answer.read()
                 raise_for(answer)
-            yield ((event.event, json.loads(event.data)) for event in EventSource(answer).iter_sse() if event.data)
+            source = EventSource(answer).iter_sse()
+            yield ((event.event, json.loads(event.data), int(event.id or 0)) for event in source if event.data)
 
 
 def raise_for(answer: httpx.Response) -> None:

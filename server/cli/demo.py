@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -75,8 +74,8 @@ def finish(server: Server, session_id: str, console: Console, began: float) -> b
     with console.status("running the notebook again, without us…"):
         valid, again = check(notebook)
     command = command_name()
-    lab = "jupyter" if shutil.which("jupyter") else shown_path(Path(sys.executable).with_name("jupyter"))
-    rows = [("notebook", shown_path(notebook)), ("", f"{valid}; {again[1]}")]
+    lab = "jupyter" if shutil.which("jupyter") else str(Path(sys.executable).with_name("jupyter"))
+    rows = [("notebook", str(notebook)), ("", f"{valid}; {again[1]}")]
     for artifact in reversed(artifacts):
         if artifact["file_type"] == "png" or artifact["created_by"] == "file":
             link = server.call("GET", f"/artifacts/{artifact['id']}/url", params={"expires_hours": 24})["url"]
@@ -85,21 +84,13 @@ def finish(server: Server, session_id: str, console: Console, began: float) -> b
         ("conversation", f"{messages} messages, {held['seq']} events in Postgres, session [bold]{held['key']}[/bold]"),
         ("go on", f"{command} show {held['key']}"),
         ("", f'{command} ask --session {held["key"]} "…"   (with CELLWRIGHT_MODEL set, and -m its name)'),
-        ("", f"{lab} lab {shown_path(notebook.parent)}"),
+        ("", f"{lab} lab {notebook.parent}"),
         ("", f"{command} stop   (the server; it also stops by itself when nobody uses it)"),
     ]
     for name, told in rows:
         console.print(f"[bold]{name:<13}[/bold] {told}", soft_wrap=True, highlight=False)
     console.print(Text(f"The demo took {time.monotonic() - began:.1f} s.", style="dim"))
     return again[0]
-
-
-def shown_path(path: Path) -> str:
-    """A path as short as the current folder allows."""
-    try:
-        return os.path.relpath(path) if path.is_relative_to(Path.cwd().parent) else str(path)
-    except OSError:
-        return str(path)
 
 
 def check(notebook: Path) -> tuple[str, tuple[bool, str]]:
@@ -127,4 +118,4 @@ def command_name() -> str:
     """How the user calls us: by name where the shell finds it, else by path."""
     here = Path(sys.argv[0])
     found = shutil.which("cellwright")
-    return "cellwright" if found and Path(found).resolve() == here.resolve() else shown_path(here.absolute())
+    return "cellwright" if found and Path(found).resolve() == here.resolve() else str(here.absolute())
