@@ -67,7 +67,7 @@ def main() -> None:
     from cellwright.server.cli.client import ClientError
 
     try:
-        cellwright(standalone_mode=False)
+        code = cellwright(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -78,3 +78,4 @@ def main() -> None:
     except ClientError as error:
         click.echo(click.style("Error: ", fg="red") + str(error), err=True)
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
