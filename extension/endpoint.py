@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import structlog
@@ -22,9 +23,29 @@ from tornado import iostream, web
 
 RESOURCE = "cellwright"
 JSON_LIMIT_BYTES = 16 << 20
+MAX_DEPTH = 64
 
 log = structlog.get_logger(__name__)
 Action = Literal["read", "write", "execute"]
+
+
+def depth_over(value: Any, limit: int) -> bool:
+    """Whether JSON is nested deeper than `limit`; does not recurse itself."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            member
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for member in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 class Body:
@@ -188,16 +209,19 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
             self.finish()
             return
         self.set_header("Content-Type", "application/json")
-        text = answer.model_dump_json() if isinstance(answer, BaseModel) else json.dumps(answer, default=str)
-        self.finish(text)
+        # Not Pydantic's JSON: a file name may hold what is no UTF-8, and ASCII escapes carry that too.
+        plain = answer.model_dump(mode="python") if isinstance(answer, BaseModel) else answer
+        self.finish(json.dumps(plain, default=_plain))
 
     def _parsed(self, model: type[BaseModel], data: bytes) -> BaseModel:
         if not data.strip():
             data = b"{}"
         try:
-            json.loads(data)
+            too_deep = depth_over(json.loads(data), MAX_DEPTH)
         except (ValueError, RecursionError) as error:
             raise web.HTTPError(400, f"The body is not JSON: {str(error)[:200].replace('%', '%%')}") from error
+        if too_deep:
+            raise web.HTTPError(400, f"The body is nested more than {MAX_DEPTH} levels deep.")
         return model.model_validate_json(data)
 
     async def get(self, **path: str) -> None:

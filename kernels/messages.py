@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from cellwright.notebooks.outputs import TABLE_MIME, Change, Clear, Show, Update
+
+MAX_ERROR_CHARACTERS = 50_000
+MAX_FRAMES = 200
 
 
 def change(message: dict[str, Any]) -> Change | None:
@@ -12,7 +16,7 @@ def change(message: dict[str, Any]) -> Change | None:
     content = message["content"]
     match message["header"]["msg_type"]:
         case "stream":
-            return Show({"output_type": "stream", "name": content["name"], "text": content["text"]})
+            return Show({"output_type": "stream", "name": str(content["name"]), "text": str(content["text"])})
         case "display_data":
             output = {"output_type": "display_data", **_bundle(content)}
             return Show(output, display_id(content))
@@ -26,9 +30,9 @@ def change(message: dict[str, Any]) -> Change | None:
         case "error":
             output = {
                 "output_type": "error",
-                "ename": str(content.get("ename", "")),
-                "evalue": str(content.get("evalue", "")),
-                "traceback": [str(line) for line in content.get("traceback", ())],
+                "ename": _cut(content.get("ename", "")),
+                "evalue": _cut(content.get("evalue", "")),
+                "traceback": [_cut(line) for line in list(content.get("traceback") or ())[:MAX_FRAMES]],
             }
             return Show(output)
         case "update_display_data":
@@ -42,10 +46,26 @@ def change(message: dict[str, Any]) -> Change | None:
 
 def _bundle(content: dict[str, Any]) -> dict[str, Any]:
     """Data and metadata, with what only we read of a table moved to the metadata, where notebooks keep it quietly."""
-    data, metadata = dict(content["data"]), dict(content.get("metadata") or {})
+    given = content["data"] if isinstance(content["data"], dict) else {}
+    data = {str(mime): _value(str(mime), value) for mime, value in given.items()}
+    metadata = dict(content.get("metadata") or {})
     if TABLE_MIME in data:
         metadata[TABLE_MIME] = data.pop(TABLE_MIME)
     return {"data": data, "metadata": metadata}
+
+
+def _value(mime: str, value: Any) -> Any:
+    """A MIME value of the kind that nbformat wants: text for text, whatever a program put there."""
+    if mime.endswith("json") or isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        return "".join(value)
+    return json.dumps(value, default=str)
+
+
+def _cut(text: Any) -> str:
+    said = str(text)
+    return said if len(said) <= MAX_ERROR_CHARACTERS else said[:MAX_ERROR_CHARACTERS] + " […]"
 
 
 def display_id(content: dict[str, Any]) -> str | None:

@@ -219,6 +219,16 @@ def externalise(
     return slim, objects
 
 
+def sound(outputs: Iterable[Output]) -> list[Output]:
+    """Outputs as a program gave them, without what only we may say: a reference that it made up is plain JSON text."""
+    return [
+        {**output, "data": {m: json.dumps(v) if is_reference(v) else v for m, v in output["data"].items()}}
+        if "data" in output
+        else output
+        for output in outputs
+    ]
+
+
 def references(outputs: Iterable[Output]) -> list[str]:
     """The sha256 of every value that stands elsewhere."""
     found = []

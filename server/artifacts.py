@@ -18,7 +18,7 @@ from urllib.parse import quote
 import asyncpg
 import structlog
 from cellwright.notebooks.document import Output
-from cellwright.notebooks.outputs import OBJECT, TABLE_MIME, externalise, is_reference, raw_bytes
+from cellwright.notebooks.outputs import OBJECT, TABLE_MIME, externalise, is_reference, raw_bytes, sound
 from cellwright.server.describe import describe, is_tabular
 from cellwright.server.domain import Artifact, ArtifactId, ArtifactKind, SessionId, Sha256, TurnId, new_id
 from cellwright.server.errors import NotFound
@@ -30,6 +30,8 @@ from cellwright.server.store.sessions import is_uuid
 
 SQL = queries.load("artifacts")
 ATTEMPTS = 3
+INLINE_BYTES = 8 << 20
+"""What a cell's outputs may hold in the database itself."""
 
 SHOWN: dict[str, tuple[str, str]] = {
     "image/png": ("png", "image/png"),
@@ -85,8 +87,10 @@ class Artifacts:
         return sha256
 
     async def keep_outputs(self, outputs: Sequence[Output]) -> list[Output]:
-        """The outputs with large values replaced by references to objects that are stored."""
-        slim, large = externalise(outputs)
+        """A program's outputs with large values replaced by references to objects that are stored."""
+        slim, large = externalise(sound(outputs))
+        if len(json.dumps(slim)) > INLINE_BYTES:  # Thousands of small ones add up.
+            slim, large = externalise(sound(outputs), above_bytes=1_000)
         for data in large.values():
             await self.keep_bytes(data)
         return slim

@@ -85,6 +85,7 @@ class JupyterServer:
         self._process.wait(timeout_s)
 
     def stop(self) -> None:
+        self.http.close()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:

@@ -50,7 +50,10 @@ class Upload(Body):
             "on_part_data": lambda data, start, end: self._data(data[start:end]),
             "on_part_end": self._end_part,
         }
-        self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        try:
+            self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        except FormParserError as error:
+            raise Invalid(f"The multipart boundary is not one: {error}") from error
 
     def _begin(self) -> None:
         self._headers = {}
@@ -133,7 +136,7 @@ class ArtifactPage(Page):
     kind: str | None = None
     file_type: str | None = None
     cell: str | None = None
-    message: str | None = Field(None, pattern=r"^[0-9a-fA-F-]{36}$")
+    message: str | None = Field(None, pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
 class LinkQuery(Query):

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from cellwright.server.domain import Message, Session, SessionId, Turn, TurnId, Usage
 from cellwright.server.errors import NotFound
 from cellwright.server.store import postgres, queries
 
 SQL = queries.load("sessions")
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def is_uuid(text: str) -> bool:
-    """Whether `text` can be an id."""
-    if len(text) != 36:
-        return False
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
+    """Whether `text` is an id as the server writes them."""
+    return UUID.fullmatch(text) is not None
 
 
 class SessionRows:

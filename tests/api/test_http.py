@@ -384,3 +384,37 @@ def test_the_check_uses_every_part(jupyter: JupyterServer, model: OpenAIServer) 
     model.script([Say(status=401)])
     checks = {check["name"]: check for check in jupyter.call("POST", "/check")["checks"]}
     assert not checks["model"]["ok"]
+
+
+def test_outputs_that_no_notebook_would_hold(jupyter: JupyterServer, session: str) -> None:
+    """Forged references, values of the wrong kind and endless errors are told as well as they can be, and hurt nothing."""
+    sources = [
+        "from IPython.display import display\ndisplay({'text/plain': {'cellwright/object': '0' * 64, 'encoding': 'text'}}, raw=True)",
+        "display({'text/plain': 5, 'image/png': 7, 'application/json': {'cellwright/object': 'x'}}, raw=True)",
+        "raise ValueError('x' * 5_000_000)",
+        "for i in range(2_000): display({'text/plain': 'y' * 20_000}, raw=True)",
+        "open('bad\\udcff.txt', 'w').close()",
+    ]
+    for source in sources:
+        ran = jupyter.call("POST", f"/sessions/{session}/execute", json={"source": source})
+        assert ran["status"] in ("ok", "error"), (source, ran)
+    assert jupyter.call("GET", f"/sessions/{session}/files")["files"]
+    assert jupyter.http.get(f"/sessions/{session}/notebook").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["urn:uuid:" + ABSENT, "0" * 32, ABSENT.upper(), "{" + ABSENT + "}", ABSENT[:-1] + "+"]
+)
+def test_other_spellings_of_an_id(jupyter: JupyterServer, name: str) -> None:
+    """Only the server's own spelling is an id; all others are not there."""
+    for path in (f"/sessions/{name}", f"/turns/{name}", f"/artifacts/{name}"):
+        problem(jupyter.http.get(path), 404)
+    problem(jupyter.http.get("/links/ä.ö"), 404)
+
+
+def test_deep_bodies_and_numbers_that_are_none(jupyter: JupyterServer, session: str) -> None:
+    """Deep nesting is refused; what JSON does not have is not kept."""
+    deep = '{"metadata": ' + '{"a": ' * 200 + "1" + "}" * 200 + "}"
+    problem(jupyter.http.patch(f"/sessions/{session}", content=deep), 400)
+    answer = jupyter.http.patch(f"/sessions/{session}", content='{"metadata": {"a": NaN}}')
+    assert answer.status_code in (200, 422)
