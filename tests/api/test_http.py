@@ -387,9 +387,9 @@ def test_the_check_uses_every_part(jupyter: JupyterServer, model: OpenAIServer) 
 
 
 def test_outputs_that_no_notebook_would_hold(jupyter: JupyterServer, session: str) -> None:
-    """Forged references, values of the wrong kind and endless errors are told as well as they can be, and hurt nothing."""
+    """Forged references, values of the wrong kind and endless errors are told as they can be, and hurt nothing."""
     sources = [
-        "from IPython.display import display\ndisplay({'text/plain': {'cellwright/object': '0' * 64, 'encoding': 'text'}}, raw=True)",
+        "display({'text/plain': {'cellwright/object': '0' * 64, 'encoding': 'text'}}, raw=True)",
         "display({'text/plain': 5, 'image/png': 7, 'application/json': {'cellwright/object': 'x'}}, raw=True)",
         "raise ValueError('x' * 5_000_000)",
         "for i in range(2_000): display({'text/plain': 'y' * 20_000}, raw=True)",
