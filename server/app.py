@@ -101,6 +101,7 @@ class Cellwright:
 
     async def _open(self, wait_s: float) -> None:
         settings = self.settings
+        await asyncio.to_thread(profiles)
         await asyncio.to_thread(self.folder.open, {"url": self._url, "version": package_version()}, wait_s)
         dsn = settings.database_url
         if dsn is None:

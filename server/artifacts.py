@@ -11,6 +11,7 @@ import mimetypes
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -77,13 +78,10 @@ class Artifacts:
         await self.objects.put(sha256, path)
 
     async def keep_bytes(self, data: bytes) -> Sha256:
-        spooled = Spooled()
-        try:
+        async with _spooled() as spooled:
             await asyncio.to_thread(spooled.write, data)
             sha256 = spooled.finish()
             await self.keep(sha256, spooled.path, spooled.size_bytes)
-        finally:
-            spooled.remove()
         return sha256
 
     async def keep_outputs(self, outputs: Sequence[Output]) -> list[Output]:
@@ -191,12 +189,9 @@ class Artifacts:
             log.warning("artifact_left_pending", artifact_id=artifact_id, exc_info=True)
 
     async def add_bytes(self, session_id: SessionId, data: bytes, name: str, **more: Any) -> Artifact:
-        spooled = Spooled()
-        try:
+        async with _spooled() as spooled:
             await asyncio.to_thread(spooled.write, data)
             return await self.add(session_id, spooled, name, **more)
-        finally:
-            spooled.remove()
 
     async def add_shown(
         self, session_id: SessionId, outputs: Sequence[Output], purpose: str, **lineage: Any
@@ -251,19 +246,17 @@ class Artifacts:
 
     async def add_file(self, session_id: SessionId, path: Path, name: str, **more: Any) -> Artifact | None:
         """Makes an artifact of a file in the workspace; None when the same content stands under that name."""
-        spooled = Spooled()
         try:
-            await asyncio.to_thread(_copy, path, spooled)
-            async with postgres.acquired(self._pool) as connection:
-                same = await connection.fetchrow(SQL.same_artifact, session_id, spooled.finish(), name)
-            if same is not None:
-                return None
-            return await self.add(session_id, spooled, name, **more)
+            async with _spooled() as spooled:
+                await asyncio.to_thread(_copy, path, spooled)
+                async with postgres.acquired(self._pool) as connection:
+                    same = await connection.fetchrow(SQL.same_artifact, session_id, spooled.finish(), name)
+                if same is not None:
+                    return None
+                return await self.add(session_id, spooled, name, **more)
         except OSError as error:
             await self._failed(session_id, name, error, more)
             return None
-        finally:
-            spooled.remove()
 
     async def _failed(self, session_id: SessionId, name: str, error: Exception, lineage: dict[str, Any]) -> None:
         event = ArtifactFailed(turn_id=lineage.get("turn_id"), name=name, reason=str(error))
@@ -368,6 +361,16 @@ def disposition(name: str, *, inline: bool) -> str:
     """A Content-Disposition that no file name can break."""
     plain = re.sub(r"[^\w. -]", "_", name, flags=re.ASCII)
     return f"{'inline' if inline else 'attachment'}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+@asynccontextmanager
+async def _spooled() -> AsyncIterator[Spooled]:
+    """A temporary file that is gone at the end."""
+    spooled = await asyncio.to_thread(Spooled)
+    try:
+        yield spooled
+    finally:
+        await asyncio.to_thread(spooled.remove)
 
 
 def _copy(path: Path, target: Spooled) -> None:

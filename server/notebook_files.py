@@ -77,11 +77,18 @@ class NotebookFiles:
                 return False
             document = await self.document(session)
             model = {"type": "notebook", "format": "json", "content": codec.encode(document)}
+            await self._make_folder(session.notebook_path.rpartition("/")[0])
             told = await ensure_async(self._contents.save(model, session.notebook_path))
             self._saved[session.id] = (session.revision, told["last_modified"])
             event = NotebookSaved(path=session.notebook_path, revision=session.revision)
             await self._log.append(session.id, [event], generation=generation)
             return True
+
+    async def _make_folder(self, path: str) -> None:
+        """Makes a folder that is not there: the user may have deleted it."""
+        if path and not await ensure_async(self._contents.exists(path)):
+            await self._make_folder(path.rpartition("/")[0])
+            await ensure_async(self._contents.save({"type": "directory"}, path))
 
     async def _revision(self, session: Session) -> int:
         return await self._log.last_seq(session.id)

@@ -23,6 +23,7 @@ from cellwright.server.store import postgres, queries
 from cellwright.server.store.objects import Spooled
 from cellwright.server.turns import Turns
 from cellwright.server.workbench import Tools, known, look_at, report_death, workspace_of
+from cellwright.server.workspace import Workspace
 
 SQL = queries.load("sessions")
 FOLDER = "cellwright"
@@ -75,11 +76,11 @@ class Sessions:
             )
             if made is None:
                 raise Conflict(f"There is a session with the key {key!r} already.")
+            await asyncio.to_thread(Workspace(self._t.root / workspace, f"{name}.ipynb").make)
             created = e.SessionCreated(
                 title=title or DEFAULT_TITLE, agent=chosen.name, workspace=workspace, notebook_path=notebook_path
             )
             await self._t.log.append(session_id, [created], within=connection)
-        await asyncio.to_thread((self._t.root / workspace).mkdir, parents=True, exist_ok=True)
         return await self._t.rows.get(session_id)
 
     async def change(self, session: Session, changes: dict[str, Any], by: str) -> Session:
@@ -119,6 +120,7 @@ class Sessions:
             raise Invalid(f"The file {name!r} is empty.")
         workspace = workspace_of(self._t.root, session)
         spooled.finish()
+        await asyncio.to_thread(workspace.make)
         place = await asyncio.to_thread(_placed, workspace.place(name), spooled.path)
         return await self._t.artifacts.add(
             session.id, spooled, place.name, created_by="upload", kind="data", mime_type=mime_type
@@ -216,7 +218,6 @@ class Sessions:
 
 def _placed(place: Path, source: Path) -> Path:
     """Copies `source` to `place`, or beside it under a numbered name when other content is there."""
-    place.parent.mkdir(parents=True, exist_ok=True)
     stem, ending = os.path.splitext(place.name)
     for number in range(2, 10_000):
         try:

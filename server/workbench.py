@@ -249,7 +249,7 @@ class Workbench:
             async def unknown() -> AsyncIterator[Change | Finished]:
                 yield Finished("outcome_unknown", cause=gone)
 
-            spooled = folder is not None and spool_file(folder, started.execution_id).exists()
+            spooled = folder and await asyncio.to_thread(spool_file(folder, started.execution_id).exists)
             run = reattach(None, started.execution_id, folder, cause=gone) if folder and spooled else unknown()
             if session.kernel_id is not None:
                 await self.record(
@@ -406,7 +406,7 @@ class Workbench:
         made = []
         for name in ("stdout", "stderr"):
             path = folder / f"{started.execution_id}.{name}"
-            if path.exists():
+            if await asyncio.to_thread(path.exists):
                 artifact = await self._t.artifacts.add_file(
                     self.session.id,
                     path,
@@ -420,7 +420,7 @@ class Workbench:
                 if artifact is not None:
                     made.append(artifact)
         for ending in ("stdout", "stderr", "spool"):
-            (folder / f"{started.execution_id}.{ending}").unlink(missing_ok=True)
+            await asyncio.to_thread((folder / f"{started.execution_id}.{ending}").unlink, missing_ok=True)
         return made
 
     async def last_cell(self) -> str | None:

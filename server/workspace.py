@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cellwright.server.errors import Conflict
+
 MAX_FILES = 2_000
 MAX_TRACKED_BYTES = 1 << 30
 HIDDEN = ("__pycache__", "node_modules")
@@ -29,7 +31,13 @@ class Workspace:
         self.folder, self._notebook = folder, notebook
 
     def make(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Makes the folder; raises Conflict when something else stands in its place, or it may not be made."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise Conflict(f"There is a file where the session's folder belongs: {self.folder}.") from None
+        except OSError as error:
+            raise Conflict(f"The session's folder {self.folder} cannot be made: {error.strerror}.") from error
 
     def files(self) -> list[File]:
         """Up to MAX_FILES files, by name."""

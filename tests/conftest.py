@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import cellwright.server
+import cellwright.server.models.litellm
+import cellwright.server.notebook_files
+import cellwright.server.store.hot
 import pytest
+from blockbuster import blockbuster_ctx
 from cellwright.server.app import Cellwright, standalone
 from cellwright.server.domain import Session, Turn, TurnRequest
 from cellwright.server.events import Event
@@ -24,6 +29,8 @@ from tests.doubles.openai_server import OpenAIServer, Say
 from tests.services import Services
 
 OWNER = "tester"
+NOT_OURS = [cellwright.server.models.litellm, cellwright.server.notebook_files, cellwright.server.store.hot]
+"""What blocks below these is LiteLLM's lazy import, Jupyter's contents manager, and fakeredis's lazy import."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -139,9 +146,10 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def app(settings: Settings, root: Path) -> AsyncIterator[Cellwright]:
-    """Cellwright, open, in each column."""
+    """Cellwright, open, in each column. A call of ours that blocks the event loop is an error."""
     async with standalone(settings, root) as opened:
-        yield opened
+        with blockbuster_ctx(cellwright.server, excluded_modules=NOT_OURS):
+            yield opened
 
 
 @dataclass

@@ -144,16 +144,13 @@ async def _system(bench: Workbench, profile: Profile) -> str:
     lost = await bench.variables_lost()
     if lost is not None:
         note = f"The kernel was lost since you last spoke ({lost}): variables that are not listed here are gone."
-    return (
-        _environment()
-        .get_template(profile.prompt)
-        .render(
-            files=files,
-            variables=[v.model_dump() for v in variables],
-            outline=_outline(await bench.document()),
-            kernel_note=note,
-        )
-    )
+    shown = {
+        "files": files,
+        "variables": [variable.model_dump() for variable in variables],
+        "outline": _outline(await bench.document()),
+        "kernel_note": note,
+    }
+    return await asyncio.to_thread(lambda: _environment().get_template(profile.prompt).render(shown))
 
 
 def _outline(document: Document) -> list[str]:

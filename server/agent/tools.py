@@ -126,7 +126,7 @@ async def _list_files(call: Call, arguments: ListFiles) -> ToolResult | None:
 
 
 async def _read_file(call: Call, arguments: ReadFile) -> ToolResult | None:
-    path = call.bench.workspace.path(arguments.name)
+    path = await asyncio.to_thread(call.bench.workspace.path, arguments.name)
     if path is None:
         return call.result(f"There is no file {arguments.name!r} in the working directory.", is_error=True)
 

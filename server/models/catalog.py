@@ -29,7 +29,7 @@ class Models:
         if not name:
             raise NoModel()
         if name.startswith(rehearsal.PREFIX):
-            path = self._rehearsal(name.removeprefix(rehearsal.PREFIX))
+            path = await asyncio.to_thread(self._rehearsal, name.removeprefix(rehearsal.PREFIX))
             return rehearsal.RehearsedModel(name, await asyncio.to_thread(rehearsal.load, path))
         model = LiteLLMModel(name, self._settings.api_base, self._settings.api_key)
         return FencedModel(model) if await asyncio.to_thread(self._is_fenced, name) else model

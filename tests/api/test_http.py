@@ -418,3 +418,30 @@ def test_deep_bodies_and_numbers_that_are_none(jupyter: JupyterServer, session: 
     problem(jupyter.http.patch(f"/sessions/{session}", content=deep), 400)
     answer = jupyter.http.patch(f"/sessions/{session}", content='{"metadata": {"a": NaN}}')
     assert answer.status_code in (200, 422)
+
+
+def test_a_file_where_the_folder_belongs(jupyter: JupyterServer, session: str) -> None:
+    """What the user did to the session's folder gets a plain answer; once mended, the session goes on."""
+    workspace = jupyter.root / jupyter.call("GET", f"/sessions/{session}")["workspace"]
+    workspace.rmdir()
+    workspace.write_text("mine")
+    upload = {"file": ("a.csv", b"a\n1\n")}
+    told = problem(jupyter.http.post(f"/sessions/{session}/upload", files=upload), 409)
+    assert "file where the session's folder belongs" in told["detail"]
+    turn = jupyter.call("POST", f"/sessions/{session}/execute?respond=async", json={"source": "1"})["turn_id"]
+    ended = jupyter.until_ended(turn)
+    assert ended["status"] == "failed"
+    assert "file where" in ended["cause"]
+    assert workspace.read_text() == "mine"
+    workspace.unlink()
+    jupyter.call("POST", f"/sessions/{session}/upload", files=upload)
+    assert (workspace / "a.csv").exists()
+
+
+def test_the_folder_deleted_while_a_cell_runs(jupyter: JupyterServer, session: str) -> None:
+    """The notebook is saved again where it belongs."""
+    told = jupyter.call("GET", f"/sessions/{session}")
+    source = "import os, shutil; shutil.rmtree(os.getcwd()); 'gone'"
+    turn = jupyter.call("POST", f"/sessions/{session}/execute?respond=async", json={"source": source})["turn_id"]
+    assert jupyter.until_ended(turn)["status"] == "completed"
+    assert "rmtree" in (jupyter.root / told["notebook_path"]).read_text()
