@@ -249,7 +249,7 @@ class Workbench:
             async def unknown() -> AsyncIterator[Change | Finished]:
                 yield Finished("outcome_unknown", cause=gone)
 
-            spooled = folder and await asyncio.to_thread(spool_file(folder, started.execution_id).exists)
+            spooled = bool(folder and await asyncio.to_thread(spool_file(folder, started.execution_id).exists))
             run = reattach(None, started.execution_id, folder, cause=gone) if folder and spooled else unknown()
             if session.kernel_id is not None:
                 await self.record(
