@@ -11,6 +11,7 @@ from cellwright.server.app import Cellwright
 from cellwright.server.errors import CellwrightError
 from cellwright.server.logs import configure
 from cellwright.server.settings import Settings
+from cellwright.server.store.folder import private_folder, runtime_folder
 from jupyter_server._tz import utcnow
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Dict
@@ -50,7 +51,12 @@ class CellwrightApp(ExtensionApp):
         self.cellwright = Cellwright(
             settings, server.kernel_manager, server.contents_manager, root, getattr(server, "connection_url", None)
         )
-        if settings.database_url is None and _leftovers(self.cellwright):
+        if not self.cellwright.folder.in_use():
+            # A kernel that outlives a crash keeps its place in JupyterLab: the tab that was open finds it again.
+            path = private_folder(settings.data_dir) / "jupyter-sessions.db"
+            if server.session_manager.database_filepath == ":memory:":
+                server.session_manager.database_filepath = str(path)
+        if _leftovers(self.cellwright):
             # Kernels outlived a crash: they must stand in the kernel manager before the first request asks for them.
             server.io_loop.run_sync(self._open)
         else:
@@ -100,6 +106,4 @@ class CellwrightApp(ExtensionApp):
 
 
 def _leftovers(cellwright: Cellwright) -> bool:
-    from cellwright.server.store.folder import runtime_folder
-
     return any(runtime_folder(cellwright.folder.path).glob("*.registered"))

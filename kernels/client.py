@@ -170,7 +170,11 @@ class KernelConnection:
             except ValueError as error:  # A signature that does not match, or a repeated message.
                 log.warning("kernel_message_refused", kernel_id=self.kernel_id, error=str(error))
                 continue
-            result = heard(message)
+            try:
+                result = heard(message)
+            except Exception as error:  # Any cell may send what it likes; what is no message is not heard.
+                log.warning("kernel_message_not_understood", kernel_id=self.kernel_id, error=repr(error))
+                continue
             if result is not None:
                 await result
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from cellwright.kernels.client import Exchange, KernelConnection, Message
 from cellwright.kernels.inside import spool
 from cellwright.kernels.messages import change
+from cellwright.kernels.messages import count as counted
 from cellwright.notebooks.outputs import Change
 from jupyter_client.session import Session
 
@@ -108,7 +109,7 @@ class Execution:
                         yield late
                     yield Finished("timeout" if timed_out else "kernel_died", count, now - begin, cause=cause)
                     return
-                if exchange.reply.done():
+                if exchange.reply.done() or idle:
                     replied_at = replied_at or now
                     if now - replied_at >= IDLE_WITHIN_S:
                         break
@@ -120,21 +121,24 @@ class Execution:
                     timed_out, kill_at = True, now + OBEY_WITHIN_S
                     await self.connection.interrupt()
                 continue
-            replied_at = now if exchange.reply.done() else None
+            replied_at = now if exchange.reply.done() or idle else None
             heard.add(message["header"]["msg_id"])
             match message["header"]["msg_type"]:
                 case "execute_input":
                     started = begin = now
-                    count = message["content"].get("execution_count")
+                    count = counted(message["content"])
                     if self._interrupted:
                         await self.connection.interrupt()
                 case "status":
-                    idle = message["content"]["execution_state"] == "idle"
+                    idle = message["content"].get("execution_state") == "idle"
                 case "error":
                     error = message["content"].get("ename")
             changed = change(message)
             if changed is not None:
                 yield changed
+        if not exchange.reply.done():
+            yield Finished("outcome_unknown", count, time.monotonic() - begin, cause="the kernel sent no reply")
+            return
         yield self._finish(exchange.reply.result(), count, time.monotonic() - begin, error, timed_out)
 
     async def _unheard(self, heard: set[str]) -> list[Change]:
@@ -205,7 +209,7 @@ def finished(
         status = "aborted"
     return Finished(
         status,
-        count if count is not None else content.get("execution_count"),
+        count if count is not None else counted(content),
         duration_s,
         variables.get("variables"),
         content.get("reason"),
@@ -255,7 +259,7 @@ async def reattach(
                 return
             message = session.deserialize(session.feed_identities(parts)[1])
             if message["header"]["msg_type"] == "execute_input":
-                count = message["content"].get("execution_count")
+                count = counted(message["content"])
             if message["header"]["msg_type"] == "error":
                 error = message["content"].get("ename")
             changed = change(message)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.isolation import kernel_environment
 from cellwright.kernels.provisioner import CellwrightProvisioner
 from cellwright.kernels.registry import Registry
+from jupyter_client import protocol_version
 
 START_S = 60.0
 OVERVIEW = "__import__('cellwright.kernels.inside.inspect', fromlist=['told']).told()"
@@ -116,7 +118,12 @@ class SessionKernels:
                 os.kill(entry.pid, signal.SIGKILL)
             Registry(self.folder).remove(kernel_id)
             return False
-        self.manager.get_kernel(kernel_id).execution_state = "busy"
+        kernel = self.manager.get_kernel(kernel_id)
+        kernel.execution_state = "busy"
+        # Asked of a busy kernel it would be answered late, and its WebSocket would open only then.
+        told: Future[dict[str, str]] = Future()
+        kernel._kernel_info_future = told
+        told.set_result({"protocol_version": protocol_version})
         log.info("kernel_adopted", kernel_id=kernel_id, pid=entry.pid)
         return True
 
@@ -168,6 +175,12 @@ class SessionKernels:
         if dead and connection.kernel_id in self.manager:
             with contextlib.suppress(Exception):
                 await self.manager.shutdown_kernel(connection.kernel_id, now=True)
+
+    def left(self) -> set[str]:
+        """Kernels that run detached in our folder and are not in the manager."""
+        if self.folder is None:
+            return set()
+        return {entry.kernel_id for entry in Registry(self.folder).living() if entry.kernel_id not in self.manager}
 
     async def sweep(self, known: set[str]) -> None:
         """Ends registered kernels that no session refers to."""

@@ -137,7 +137,7 @@ class Cellwright:
         if settings.database_url is None:
             # The data folder is ours alone: every other owner of a lease in it is dead.
             await leases.expire_others()
-            await self.sessions.adopt()
+        await self.sessions.adopt(alone=settings.database_url is None)
         self._tasks = [
             asyncio.create_task(wakeups.run(), name="wakeups"),
             asyncio.create_task(self.hot.run(), name="hot"),

@@ -197,6 +197,14 @@ class NotebookSaved(_Event):
     revision: int
 
 
+class NotebookFailed(_Event):
+    """The working copy cannot be written, or holds what is no notebook; the log has all of it."""
+
+    type: Literal["notebook.failed"] = "notebook.failed"
+    path: str
+    reason: str
+
+
 class _TurnEnded(_Event):
     turn_id: TurnId
     answer: str | None = None
@@ -241,6 +249,7 @@ Event = Annotated[
     | VariablesChanged
     | KernelChanged
     | NotebookSaved
+    | NotebookFailed
     | TurnCompleted
     | TurnFailed
     | TurnStopped

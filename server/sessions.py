@@ -170,12 +170,14 @@ class Sessions:
             raise NotFound("variable", name)
         return found
 
-    async def adopt(self) -> int:
-        """Takes back the kernels that a former server of this data folder left; returns how many."""
+    async def adopt(self, *, alone: bool) -> int:
+        """Takes back the kernels that a former server of this data folder left; returns how many.
+
+        With `alone` no other server uses the database: what does not run here, runs nowhere.
+        """
+        left = None if alone else list(self._t.kernels.left())
         async with postgres.acquired(self._pool) as connection:
-            rows = await connection.fetch(
-                "SELECT id, kernel_id, kernel_incarnation FROM sessions WHERE kernel_id IS NOT NULL"
-            )
+            rows = await connection.fetch(SQL.with_kernels, left)
         adopted = 0
         for row in rows:
             session_id, incarnation = SessionId(row["id"]), row["kernel_incarnation"]

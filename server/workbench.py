@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 
 import structlog
 from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.errors import KernelUnreachable
 from cellwright.kernels.execution import OBEY_WITHIN_S, Execution, Finished, reattach, spool_file
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.notebooks.document import SKIP_TAG, Cell, Output
@@ -90,6 +91,7 @@ class Workbench:
         self.made: list[str] = []
         self._execution: Execution | None = None
         self._stopped_at: float | None = None
+        self._told_unsaved: e.NotebookFailed | None = None
 
     @property
     def settings(self) -> Settings:
@@ -156,6 +158,7 @@ class Workbench:
             connection = self._t.kernels.get(self.session.id)
             if connection is not None:
                 if connection.kernel_id == session.kernel_id:
+                    await self._return_to_folder(connection)
                     return connection
                 # The log knows another kernel, or none: this one's variables are not what it says.
                 await self._t.kernels.end(session.id)
@@ -182,6 +185,15 @@ class Workbench:
             report_death(self._t, self.session.id, incarnation)
             await self.refresh()
             return connection
+
+    async def _return_to_folder(self, connection: KernelConnection) -> None:
+        """Makes the folder that someone deleted under a living kernel anew, and puts the kernel back into it."""
+        if await asyncio.to_thread(self.workspace.folder.is_dir):
+            return
+        await asyncio.to_thread(self.workspace.make)
+        with contextlib.suppress(KernelUnreachable):
+            path = str(self.workspace.folder)
+            await connection.evaluate(f"__import__('json').dumps(__import__('os').chdir({path!r}))")
 
     # -- cells --------------------------------------------------------------------------------------------------
 
@@ -489,9 +501,18 @@ class Workbench:
             if isinstance(error, asyncio.CancelledError):
                 raise
             log.warning("notebook_not_saved", session_id=self.session.id, error=str(error))
+            event = e.NotebookFailed(path=self.session.notebook_path, reason=_why(error))
+            if event != self._told_unsaved:
+                self._told_unsaved = event
+                await self.record(event)
 
     async def save(self) -> None:
         await self._save()
+
+
+def _why(error: Exception) -> str:
+    """An error in a user's words: a contents manager's says more in its log message than in its text."""
+    return str(getattr(error, "log_message", None) or error)[:500]
 
 
 def workspace_of(root: Path, session: Session) -> Workspace:

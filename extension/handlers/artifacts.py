@@ -37,7 +37,7 @@ class Upload(Body):
         self.name: str | None = None
         self.mime: str | None = None
         self.spooled: Spooled | None = None
-        self._taking = False
+        self._taking = self._whole = False
         self._headers: dict[str, str] = {}
         self._field = self._value = b""
         self._waiting = bytearray()
@@ -49,6 +49,7 @@ class Upload(Body):
             "on_headers_finished": self._start,
             "on_part_data": lambda data, start, end: self._data(data[start:end]),
             "on_part_end": self._end_part,
+            "on_end": self._end,
         }
         try:
             self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
@@ -83,6 +84,9 @@ class Upload(Body):
     def _end_part(self) -> None:
         self._taking = False
 
+    def _end(self) -> None:
+        self._whole = True
+
     async def receive(self, chunk: bytes) -> None:
         try:
             self._parser.write(chunk)
@@ -102,6 +106,9 @@ class Upload(Body):
         await self._flush()
         if self.spooled is None:
             raise Invalid("The body holds no file: send one in a part with a file name.")
+        if not self._whole:
+            self.discard()
+            raise Invalid("The multipart body ends before its last boundary: part of the file is missing.")
         return self.spooled
 
     def discard(self) -> None:

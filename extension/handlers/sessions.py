@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Annotated, Any
 
 from cellwright.extension.endpoint import Call, Route
 from cellwright.extension.handlers.models import Body, Page, Query, SessionDetail, SessionRow, row_of
 from cellwright.server.domain import Session, SessionStatus
 from cellwright.server.errors import Invalid
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+MAX_NOTES_BYTES = 1 << 16
+
+
+def _bounded(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    if value is not None and len(json.dumps(value)) > MAX_NOTES_BYTES:
+        raise ValueError(f"at most {MAX_NOTES_BYTES:,} bytes of JSON")
+    return value
+
+
+Notes = Annotated[dict[str, Any], AfterValidator(_bounded)]
+"""Free JSON of the client's own; every list of sessions carries it."""
 
 KEY = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 
@@ -19,16 +32,16 @@ class NewSession(Body):
     agent: str | None = None
     model: str | None = Field(None, max_length=200)
     kernel: str | None = Field(None, max_length=200, description="A kernelspec's name")
-    metadata: dict[str, Any] = {}
-    preferences: dict[str, Any] = {}
+    metadata: Notes = {}
+    preferences: Notes = {}
 
 
 class SessionChanges(Body):
     title: str | None = Field(None, min_length=1, max_length=200)
     agent: str | None = None
     model: str | None = Field(None, max_length=200)
-    metadata: dict[str, Any] | None = None
-    preferences: dict[str, Any] | None = None
+    metadata: Notes | None = None
+    preferences: Notes | None = None
 
     @model_validator(mode="after")
     def _something(self) -> SessionChanges:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import threading
@@ -111,6 +112,19 @@ class CellwrightKernelApp(IPKernelApp):
 
     kernel_class = Type(CellwrightKernel, klass="ipykernel.kernelbase.Kernel").tag(config=True)
     outstream_class = Unicode("cellwright.kernels.inside.bounds.BoundedStream").tag(config=True)
+
+    def init_sockets(self) -> None:
+        super().init_sockets()
+        pack = self.session.pack
+
+        def pack_anyway(content: Any) -> bytes:
+            try:
+                packed: bytes = pack(content)
+                return packed
+            except UnicodeEncodeError:  # Half a surrogate pair, in a name or in what was printed.
+                return json.dumps(content, ensure_ascii=False, default=str).encode("utf-8", "replace")
+
+        self.session.pack = pack_anyway
 
     def init_iopub(self, context: Any) -> None:
         super().init_iopub(context)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 import httpx
-from cellwright.server.cli.client import ClientError, Server, connect
+from cellwright.server.cli.client import ClientError, Server, connect, quoted
 from cellwright.server.cli.view import TurnView, size
 from cellwright.server.store.sessions import is_uuid
 from rich.console import Console
@@ -56,11 +56,20 @@ def ask(
     cellwright ask -f sales.csv "Which region grew most?"
     cellwright ask --session a1b2… "Now as a chart"
     """
+    if not question.strip():
+        raise ClientError("Ask something: the question is empty.")
+    for path in files:
+        check_file(path)
     server = connect(ctx)
     console = Console(stderr=as_json)
-    held = open_session(server, session, title or question[:60], agent, model)
+    held, made = open_session(server, session, title or question[:60], agent, model)
     for path in files:
-        uploaded = put(server, held["id"], path)
+        try:
+            uploaded = put(server, held["id"], path)
+        except BaseException:
+            if made:
+                server.call("DELETE", f"/sessions/{held['id']}")
+            raise
         console.print(f"[dim]uploaded[/dim] {uploaded['file_name']} [dim]{size(uploaded['size_bytes'])}[/dim]")
         if "problem" in uploaded["metadata"]:
             console.print(f"[yellow]{uploaded['file_name']}: {uploaded['metadata']['problem']}[/yellow]")
@@ -81,8 +90,18 @@ def ask(
         ctx.exit(2)
 
 
-def open_session(server: Server, name: str | None, title: str, agent: str | None, model: str | None) -> dict[str, Any]:
-    """The session of that name, or a new one."""
+def check_file(path: Path) -> None:
+    """Raises ClientError for what cannot be uploaded, before anything is made for it."""
+    if not path.is_file():
+        raise ClientError(f"{path} is no regular file.")
+    if path.stat().st_size == 0:
+        raise ClientError(f"The file {path} is empty.")
+
+
+def open_session(
+    server: Server, name: str | None, title: str, agent: str | None, model: str | None
+) -> tuple[dict[str, Any], bool]:
+    """The session of that name or a new one, and whether it is new."""
     made: dict[str, Any] = {"title": title}
     if agent:
         made["agent"] = agent
@@ -90,14 +109,14 @@ def open_session(server: Server, name: str | None, title: str, agent: str | None
         made["model"] = model
     if name is not None:
         try:
-            found: dict[str, Any] = server.call("GET", f"/sessions/{name}")
-            return found
+            found: dict[str, Any] = server.call("GET", f"/sessions/{quoted(name)}")
+            return found, False
         except ClientError as error:
             if error.status != 404 or is_uuid(name):
                 raise
         made["key"] = name
     created: dict[str, Any] = server.call("POST", "/sessions", json=made)
-    return created
+    return created, True
 
 
 def put(server: Server, session_id: str, path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import httpx
@@ -47,7 +49,11 @@ class Server:
         except httpx.HTTPError as error:
             raise ClientError(f"The server at {self.url} does not answer: {error}") from error
         raise_for(answer)
-        return answer.json() if answer.content and "json" in answer.headers.get("content-type", "") else None
+        if not answer.content:
+            return None
+        if "json" not in answer.headers.get("content-type", ""):
+            raise ClientError(f"What answers at {self.url} is not Cellwright: give the server's own address.")
+        return answer.json()
 
     def bytes(self, path: str, **more: Any) -> bytes:
         answer = self.http.get(path, **more)
@@ -82,13 +88,24 @@ def raise_for(answer: httpx.Response) -> None:
     raise ClientError(str(detail or f"{answer.status_code} {answer.reason_phrase}"), answer.status_code)
 
 
+def quoted(name: str) -> str:
+    """A name as one segment of a path."""
+    if name in ("", ".", ".."):
+        raise ClientError(f"There is no session {name!r}.")
+    return quote(name, safe="")
+
+
 def connect(ctx: click.Context, *, start: bool = True) -> Server:
     """The server that `--url` names, that runs, or that is started; raises ClientError."""
     chosen = ctx.find_root().obj
     if chosen["url"]:
-        url, _, query = chosen["url"].partition("?")
-        token = chosen["token"] or (query.partition("token=")[2] or None)
-        server = Server(url, token)
+        try:
+            url = httpx.URL(chosen["url"])
+        except httpx.InvalidURL as error:
+            raise ClientError(f"{chosen['url']!r} is no address: {error}") from error
+        # The address as the browser shows it will do: what comes behind the server's own part is JupyterLab's.
+        base = re.split(r"/(?:lab|tree|notebooks|doc)(?:/|$)", url.path)[0]
+        server = Server(str(url.copy_with(path=base or "/", query=None)), chosen["token"] or url.params.get("token"))
         server.call("GET", "/health")
         return server
     found = running()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 from cellwright.server.artifacts import slug
-from cellwright.server.cli.ask import put
-from cellwright.server.cli.client import connect
+from cellwright.server.cli.ask import check_file, put
+from cellwright.server.cli.client import connect, quoted
 from cellwright.server.cli.sessions import JSON, complete_session
 
 
@@ -21,9 +21,11 @@ def upload(ctx: click.Context, session: str, files: tuple[Path, ...], as_json: b
     """Upload FILES into a SESSION: each opens by its name in the next cell."""
     import json
 
+    for path in files:
+        check_file(path)
     server = connect(ctx)
     for path in files:
-        told = put(server, session, path)
+        told = put(server, quoted(session), path)
         if as_json:
             click.echo(json.dumps(told))
             continue
@@ -49,12 +51,12 @@ def upload(ctx: click.Context, session: str, files: tuple[Path, ...], as_json: b
 def export(ctx: click.Context, session: str, form: str, output: Path | None) -> None:
     """Save a SESSION's notebook as a file of its own."""
     server = connect(ctx)
-    data = server.bytes(f"/sessions/{session}/export", params={"format": form})
+    data = server.bytes(f"/sessions/{quoted(session)}/export", params={"format": form})
     if output is not None and str(output) == "-":
         sys.stdout.buffer.write(data)
         return
     if output is None:
-        title = server.call("GET", f"/sessions/{session}")["title"]
+        title = server.call("GET", f"/sessions/{quoted(session)}")["title"]
         output = Path(f"{slug(title)}.{'rehearsal.json' if form == 'rehearsal' else form}")
     output.write_bytes(data)
     click.echo(f"Wrote {output}")

@@ -62,9 +62,21 @@ def cellwright(ctx: click.Context, url: str | None, token: str | None) -> None:
     ctx.obj = {"url": url, "token": token}
 
 
+def told(error: Exception) -> str:
+    """An error in a line."""
+    match error:
+        case OSError(strerror=str(reason), filename=name):
+            return f"{name}: {reason}" if name else reason
+        case UnicodeError():
+            return "An argument holds characters that are no text in UTF-8, or that a request cannot carry."
+    return str(error)
+
+
 def main() -> None:
     """The console script."""
     from cellwright.server.cli.client import ClientError
+    from cellwright.server.errors import CellwrightError
+    from httpx import HTTPError, InvalidURL
 
     try:
         code = cellwright(standalone_mode=False)
@@ -75,7 +87,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
-    except ClientError as error:
-        click.echo(click.style("Error: ", fg="red") + str(error), err=True)
+    except (ClientError, CellwrightError, OSError, UnicodeError, HTTPError, InvalidURL) as error:
+        click.echo(click.style("Error: ", fg="red") + told(error), err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from cellwright.server.cli.client import ClientError, connect
+from cellwright.server.cli.client import ClientError, connect, quoted
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.padding import Padding
@@ -84,9 +84,11 @@ def ago(text: str) -> str:
 def show(ctx: click.Context, session: str, as_json: bool) -> None:
     """Show a SESSION: its conversation, files and artifacts."""
     server = connect(ctx)
-    held = server.call("GET", f"/sessions/{session}")
-    history = server.call("GET", f"/sessions/{session}/history", params={"max_turns": 1000, "limit": 500})["history"]
-    artifacts = server.call("GET", f"/sessions/{session}/artifacts", params={"limit": 100})["artifacts"]
+    held = server.call("GET", f"/sessions/{quoted(session)}")
+    history = server.call("GET", f"/sessions/{quoted(session)}/history", params={"max_turns": 1000, "limit": 500})[
+        "history"
+    ]
+    artifacts = server.call("GET", f"/sessions/{quoted(session)}/artifacts", params={"limit": 100})["artifacts"]
     if as_json:
         click.echo(json.dumps({**held, "history": history, "artifacts": artifacts}, indent=2))
         return
@@ -118,10 +120,10 @@ def rm(ctx: click.Context, session: tuple[str, ...], yes: bool) -> None:
     """Delete each SESSION: conversation, notebook history, artifacts and kernel. Files in its folder stay."""
     server = connect(ctx)
     for name in session:
-        held = server.call("GET", f"/sessions/{name}")
+        held = server.call("GET", f"/sessions/{quoted(name)}")
         if not yes:
             click.confirm(f"Delete {held['title']!r} with {held['turn_count']} turns?", abort=True)
-        server.call("DELETE", f"/sessions/{name}")
+        server.call("DELETE", f"/sessions/{quoted(name)}")
         click.echo(f"Deleted {held['title']!r}. Its files are in {held['workspace']}.")
 
 

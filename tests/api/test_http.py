@@ -445,3 +445,28 @@ def test_the_folder_deleted_while_a_cell_runs(jupyter: JupyterServer, session: s
     turn = jupyter.call("POST", f"/sessions/{session}/execute?respond=async", json={"source": source})["turn_id"]
     assert jupyter.until_ended(turn)["status"] == "completed"
     assert "rmtree" in (jupyter.root / told["notebook_path"]).read_text()
+
+
+def test_a_file_that_is_cut_off_is_refused(jupyter: JupyterServer, session: str) -> None:
+    """Multipart without its last boundary is no whole file; nothing of it stays."""
+    body = b'--X\r\nContent-Disposition: form-data; name="f"; filename="cut.txt"\r\n\r\nabc'
+    headers = {"Content-Type": "multipart/form-data; boundary=X"}
+    problem(jupyter.http.post(f"/sessions/{session}/upload", content=body, headers=headers), 422)
+    assert jupyter.call("GET", f"/sessions/{session}/artifacts")["artifacts"] == []
+
+
+def test_notes_are_bounded(jupyter: JupyterServer) -> None:
+    """A client's own metadata rides in every list of sessions, so it has a limit."""
+    problem(jupyter.http.post("/sessions", json={"metadata": {"a": "x" * 70_000}}), 422)
+
+
+def test_a_notebook_that_cannot_be_saved_is_told(jupyter: JupyterServer, session: str) -> None:
+    """What the user put in the notebook's place is not written over, and the log says so once."""
+    told = jupyter.call("GET", f"/sessions/{session}")
+    path = jupyter.root / told["notebook_path"]
+    path.write_text("junk{")
+    jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "1"})
+    failed = [event for event in jupyter.events(session) if event["type"] == "notebook.failed"]
+    assert len(failed) == 1
+    assert failed[0]["path"] == told["notebook_path"]
+    assert path.read_text() == "junk{"

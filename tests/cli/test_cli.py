@@ -137,3 +137,37 @@ def test_what_a_newcomer_gets_wrong(shell: Shell) -> None:
 def test_completion(shell: Shell, name: str) -> None:
     """Each shell gets its script."""
     assert "_CELLWRIGHT_COMPLETE" in shell("completion", name).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["sessions"], {"CELLWRIGHT_LEASE_S": "abc"}, "CELLWRIGHT_LEASE_S"),
+        (["sessions"], {"CELLWRIGHT_DATA_DIR": "/dev/null"}, "/dev/null"),
+        (["sessions"], {"CELLWRIGHT_DATA_DIR": "/proc/nope"}, "/proc/nope"),
+        (["--url", "http://[::1", "sessions"], {}, "no address"),
+        (["--token", "ü", "--url", "http://127.0.0.1:9", "sessions"], {}, "UTF-8"),
+        (["ask", "-f", "/dev/zero", "hi"], {}, "no regular file"),
+        (["ask", "-f", "empty.csv", "hi"], {}, "empty"),
+        (["ask", " "], {}, "the question is empty"),
+    ],
+)
+def test_bad_input_gets_a_line(shell: Shell, arguments: list[str], environment: dict[str, str], words: str) -> None:
+    """No traceback, no server started for nothing, exit code 1."""
+    (shell.folder / "empty.csv").touch()
+    run = shell(*arguments, check=False, **environment)
+    assert run.returncode == 1
+    assert words in run.stderr
+
+
+def test_bad_input_to_a_running_server(shell: Shell) -> None:
+    """Names are names, whatever they hold; the browser's address will do; what cannot be written is said."""
+    shell("ask", "--session", "s", "hello", check=False)
+    for name in ("..", "../../x", "a b/ü"):
+        run = shell("show", name, check=False)
+        assert run.returncode == 1
+        assert "no session" in run.stderr
+    run = shell("export", "s", "-o", "/nonexist/x.ipynb", check=False)
+    assert (run.returncode, "/nonexist/x.ipynb" in run.stderr) == (1, True)
+    left = json.loads(shell("sessions", "--json").stdout)["sessions"]
+    assert [row["key"] for row in left] in ([], ["s"])

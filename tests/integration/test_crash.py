@@ -97,10 +97,16 @@ def test_variables_and_a_running_cell_survive_a_kill(jupyter: JupyterServer, roo
     kernel = None
     while kernel is None or "cell.started" not in [event["type"] for event in jupyter.events(session["id"])]:
         kernel = jupyter.call("GET", f"/sessions/{session['id']}/kernel")["id"]
+    tab = {"path": session["notebook_path"], "name": "", "type": "notebook", "kernel": {"id": kernel}}
+    opened = httpx.post(f"{jupyter.url}api/sessions?token=testing", json=tab, trust_env=False).json()
     time.sleep(0.6)
     jupyter.kill()
     jupyter.start()
     assert [k["id"] for k in httpx.get(f"{jupyter.url}api/kernels?token=testing", trust_env=False).json()] == [kernel]
+    (found,) = httpx.get(f"{jupyter.url}api/sessions?token=testing", trust_env=False).json()
+    assert (found["id"], found["path"]) == (opened["id"], opened["path"])
+    assert found["kernel"]["id"] == kernel
+    assert found["kernel"]["execution_state"] in ("busy", "idle")
     ended = jupyter.until_ended(turn["turn_id"])
     assert ended["status"] == "completed"
     cells = [event for event in jupyter.events(session["id"]) if event["type"] == "cell.completed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import time
 import uuid
@@ -256,3 +257,27 @@ async def test_variables_ride_on_the_reply(kernel: KernelConnection) -> None:
     with pytest.raises(KernelUnreachable):
         await kernel.evaluate(look, timeout_s=0.3)
     await busy
+
+
+STRANGE = [
+    "globals()['\\ud800'] = 1",
+    "print('x', chr(0xd800)); print('second line')",
+    "ip = get_ipython(); ip.kernel.session.send(ip.kernel.iopub_socket, 'status', {}, parent=ip.parent_header)",
+    "ip = get_ipython(); ip.kernel.session.send(ip.kernel.iopub_socket, 'stream', {}, parent=ip.parent_header)",
+    "ip = get_ipython(); ip.kernel.session.send(ip.kernel.iopub_socket, 'error', {'traceback': 5}, "
+    "parent=ip.parent_header)",
+    "get_ipython().execution_count = 2**40",
+    "d = 1\nfor i in range(300): d = {'a': d}\ndisplay({'application/json': d}, raw=True)",
+]
+
+
+@pytest.mark.parametrize("source", STRANGE)
+async def test_whatever_a_cell_sends(kernel: KernelConnection, source: str) -> None:
+    """A message that is none, half a surrogate pair, JSON without end: the cell ends, and the next one is as ever."""
+    ended, outputs = await run(kernel, source)
+    assert ended.status == "ok"
+    json.dumps(outputs).encode()
+    if "second" in source:
+        assert "second line" in str(outputs)
+    ended, outputs = await run(kernel, "print('as ever')")
+    assert (ended.status, outputs[0]["text"]) == ("ok", "as ever\n")

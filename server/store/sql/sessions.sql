@@ -81,3 +81,8 @@ WHERE session_id = $1 AND status = 'ready' AND turn_id = ANY ($2::uuid[]) ORDER 
 
 -- name: runs_of_turn
 SELECT * FROM cell_runs WHERE turn_id = $1 ORDER BY started_at;
+
+-- name: with_kernels
+-- Sessions whose kernel is one of $1; those with any, for null.
+SELECT id, kernel_id, kernel_incarnation FROM sessions
+WHERE kernel_id IS NOT NULL AND ($1::text[] IS NULL OR kernel_id = ANY ($1));

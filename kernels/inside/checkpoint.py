@@ -1,0 +1,354 @@
+"""Saves a namespace and brings it back: each variable is probed, then one pickle holds all that can be saved.
+
+Objects are files named by the SHA-256 of their content, so what did not change is written once over any number of
+checkpoints. Stands alone (standard library, and cloudpickle where it is installed): its source is sent to the kernel,
+so that kernels without Cellwright, and those that an older version started, can be saved too.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import importlib
+import io
+import json
+import mmap
+import os
+import pickle
+import random
+import shutil
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+try:
+    from cloudpickle import Pickler as _BasePickler
+except ImportError:  # Functions and classes of the notebook are then skipped, and named.
+    from pickle import Pickler as _BasePickler
+
+FORMAT = 1
+BUFFER_BYTES = 1 << 16
+"""Buffers of at least this size become objects of their own."""
+
+FRAME_BYTES = 1 << 20
+"""Tables of at least this size become pickles of their own, so that they are shared between checkpoints."""
+
+READ_BACK_BYTES = 1 << 20
+ATOMS = (int, float, complex, bool, str, bytes, type(None))
+PLAIN = ("builtins", "numpy", "pandas", "datetime", "collections", "decimal", "fractions", "pathlib", "types")
+"""Modules whose values are trusted to be read back; one of another's is tried."""
+
+SHELL = "__import__('IPython').get_ipython()"
+
+
+def _shell() -> Any:
+    from IPython import get_ipython
+
+    return get_ipython()
+
+
+def _user_names(shell: Any) -> dict[str, Any]:
+    hidden = shell.user_ns_hidden
+    return {
+        name: value
+        for name, value in list(shell.user_ns.items())
+        if not name.startswith("_")
+        and name not in ("In", "Out", "get_ipython", "exit", "quit", "open")
+        and not (name in hidden and hidden[name] is value)
+    }
+
+
+class _Reference:
+    """Pickles as an expression that is evaluated in the kernel that reads it."""
+
+    def __init__(self, expression: str) -> None:
+        self._expression = expression
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return eval, (self._expression,)
+
+
+class _Objects:
+    """Writes content-named files into a folder, those that are known already excepted."""
+
+    def __init__(self, folder: str, known: set[str]) -> None:
+        self._folder, self._known = folder, known
+        self.sizes: dict[str, int] = {}
+        self.written: set[str] = set()
+
+    def add(self, data: Any) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.sizes[sha256] = memoryview(data).nbytes
+        if sha256 not in self._known and sha256 not in self.written:
+            with open(os.path.join(self._folder, sha256), "wb") as file:
+                file.write(data)
+            self.written.add(sha256)
+        return sha256
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _Counter(io.RawIOBase):
+    """Takes what is pickled; keeps the first bytes of it, and refuses more than the limit."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self.count = 0
+        self.kept: list[bytes] | None = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self.take(size)
+        if self.kept is not None:
+            self.kept.append(bytes(data))
+        return size
+
+    def take(self, size: int) -> None:
+        self.count += size
+        if self.count > READ_BACK_BYTES:
+            self.kept = None
+        if self._limit is not None and self.count > self._limit:
+            raise _TooLarge
+
+
+class _Pickler(_BasePickler):
+    """Keeps the notebook's functions bound to its namespace, and large tables as parts of their own."""
+
+    def __init__(self, file: Any, saver: _Saver, buffer: Callable[[Any], bool], whole: Any = None) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffer)
+        self._saver, self._whole = saver, whole
+
+    def reducer_override(self, value: Any) -> Any:
+        if value is not self._whole and _is_large_frame(value):
+            part = self._saver.part(value)
+            return eval, (f"{SHELL}.cellwright_part({part})",)
+        inherited = getattr(super(), "reducer_override", None)
+        reduced = NotImplemented if inherited is None else inherited(value)
+        if type(value) is types.FunctionType and isinstance(reduced, tuple):
+            return self._rebound(value, reduced)
+        return reduced
+
+    def _rebound(self, function: types.FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+        """cloudpickle gives a function a private copy of its globals; the notebook's own are meant to be shared."""
+        names = self._saver.shell.user_ns
+        if function.__globals__ is not names or len(reduced) < 3 or not isinstance(reduced[2], tuple):
+            return reduced
+        make, arguments, (state, slots), *rest = reduced
+        arguments = tuple(
+            _Reference(f"{SHELL}.user_ns") if type(argument) is dict and position == 1 else argument
+            for position, argument in enumerate(arguments)
+        )
+        return (make, arguments, (state, {**slots, "__globals__": {}}), *rest)
+
+
+def _is_large_frame(value: Any) -> bool:
+    kind = type(value)
+    if kind.__name__ not in ("DataFrame", "Series") or kind.__module__.split(".")[0] != "pandas":
+        return False
+    used = value.memory_usage(index=True, deep=False)
+    return int(used.sum() if hasattr(used, "sum") else used) >= FRAME_BYTES
+
+
+class _Saver:
+    def __init__(self, shell: Any, objects: _Objects, limit: int | None) -> None:
+        self.shell, self._objects, self._limit = shell, objects, limit
+        self.parts: list[dict[str, Any]] = []
+        self._part_of: dict[int, int] = {}
+        self._alive: list[Any] = []
+
+    def part(self, frame: Any) -> int:
+        """The number of the part that holds a table, pickled on its first mention."""
+        if id(frame) not in self._part_of:
+            self._part_of[id(frame)] = len(self.parts)
+            self.parts.append({})
+            self._alive.append(frame)
+            self.parts[self._part_of[id(frame)]] = self._pickled(frame, whole=frame)
+        return self._part_of[id(frame)]
+
+    def probe(self, value: Any) -> None:
+        """Pickles a value into nothing; raises whatever stands in the way."""
+        counter = _Counter(self._limit)
+        buffers: list[pickle.PickleBuffer] = []
+
+        def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+            if buffer.raw().nbytes < BUFFER_BYTES:
+                return True
+            counter.take(buffer.raw().nbytes)
+            buffers.append(buffer)
+            return False
+
+        _Pickler(counter, self, out_of_band).dump(value)
+        if type(value).__module__.split(".")[0] not in PLAIN and counter.kept is not None and not self.parts:
+            try:
+                pickle.loads(b"".join(counter.kept), buffers=buffers)  # noqa: S301 (just made here)
+            except Exception as error:
+                raise pickle.PicklingError(f"it cannot be read back: {type(error).__name__}: {error}") from error
+
+    def _pickled(self, value: Any, whole: Any = None) -> dict[str, Any]:
+        buffers: list[str] = []
+
+        def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes < BUFFER_BYTES:
+                return True
+            buffers.append(self._objects.add(raw))
+            return False
+
+        file = io.BytesIO()
+        _Pickler(file, self, out_of_band, whole).dump(value)
+        return {"pickle": self._objects.add(file.getbuffer()), "buffers": buffers}
+
+    def save(self) -> dict[str, Any]:
+        good: dict[str, Any] = {}
+        modules: dict[str, str] = {}
+        kept: list[dict[str, str]] = []
+        skipped: list[dict[str, str]] = []
+        for name, value in _user_names(self.shell).items():
+            if type(value) is types.ModuleType:
+                modules[name] = value.__name__
+                continue
+            try:
+                if type(value) not in ATOMS:
+                    self.probe(value)
+            except _TooLarge:
+                skipped.append(_skipped(name, value, f"larger than {self._limit:,} bytes"))
+                continue
+            except Exception as error:
+                skipped.append(_skipped(name, value, f"{type(error).__name__}: {error}"[:200]))
+                continue
+            good[name] = value
+            kept.append({"name": name, "type": type(value).__name__})
+        numpy = sys.modules.get("numpy")
+        state = {
+            "random": random.getstate(),
+            "numpy": numpy.random.get_state(legacy=False) if numpy is not None else None,
+        }
+        main = self._pickled({"variables": good, "state": state})
+        return {
+            "format": FORMAT,
+            "python": ".".join(map(str, sys.version_info[:2])),
+            "cwd": _cwd(),
+            "main": main,
+            "parts": self.parts,
+            "modules": modules,
+            "kept": kept,
+            "skipped": skipped,
+            "sizes": self._objects.sizes,
+            "written": sorted(self._objects.written),
+        }
+
+
+def _skipped(name: str, value: Any, reason: str) -> dict[str, str]:
+    return {"name": name, "type": type(value).__name__, "reason": reason}
+
+
+def _cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def save(folder: str, known: list[str], limit: int | None = None) -> dict[str, Any]:
+    """Writes what of the namespace can be saved; returns the manifest, which names every object.
+
+    `known` are objects that need not be written; `limit` is the most that one variable may take, in bytes.
+    """
+    began = time.perf_counter()
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    manifest = _Saver(_shell(), _Objects(folder, set(known)), limit).save()
+    manifest["seconds"] = round(time.perf_counter() - began, 4)
+    return manifest
+
+
+def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = None) -> dict[str, Any]:
+    """Puts saved variables into the namespace, all or those named; returns what was brought back and what was not.
+
+    Large buffers are mapped copy-on-write: a gigabyte is there at once, and read when it is used.
+    """
+    shell = _shell()
+    failed: list[dict[str, str]] = []
+    parts: dict[int, Any] = {}
+
+    def load(part: dict[str, Any]) -> Any:
+        with open(os.path.join(folder, part["pickle"]), "rb") as file:
+            buffers = [_mapped(os.path.join(folder, sha256)) for sha256 in part["buffers"]]
+            return pickle.load(file, buffers=buffers)  # noqa: S301 (in a kernel, which runs the user's code anyway)
+
+    def cellwright_part(number: int) -> Any:
+        if number not in parts:
+            parts[number] = load(manifest["parts"][number])
+        return parts[number]
+
+    for name, module in manifest["modules"].items():
+        if names is None or name in names:
+            try:
+                shell.user_ns[name] = importlib.import_module(module)
+            except Exception as error:
+                failed.append({"name": name, "reason": f"{type(error).__name__}: {error}"[:200]})
+    restored: list[str] = []
+    shell.cellwright_part = cellwright_part
+    try:
+        told = load(manifest["main"])
+        found = {name: value for name, value in told["variables"].items() if names is None or name in names}
+        shell.user_ns.update(found)
+        restored = list(found)
+        if names is None:
+            _put_back(told["state"], manifest.get("cwd"))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        failed += [{"name": kept["name"], "reason": reason} for kept in manifest["kept"]]
+    finally:
+        del shell.cellwright_part
+    return {"restored": restored, "failed": failed}
+
+
+def _mapped(path: str) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def _put_back(state: dict[str, Any], cwd: str | None) -> None:
+    random.setstate(state["random"])
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and state["numpy"] is not None:
+        numpy.random.set_state(state["numpy"])
+    if cwd is not None:
+        with contextlib.suppress(OSError):
+            os.chdir(cwd)
+
+
+# -- how the server asks, in JSON; `user_expressions` carry it -------------------------------------------------------
+
+
+def call(request: str) -> str:
+    """Does what a request says: `{"do": "save" | "restore" | "read" | "write" | "temporary" | "remove", …}`."""
+    asked = json.loads(request)
+    do = asked.pop("do")
+    if do == "save":
+        return json.dumps(save(**asked))
+    if do == "restore":
+        return json.dumps(restore(**asked))
+    if do == "temporary":
+        return json.dumps(tempfile.mkdtemp(prefix="checkpoint-"))
+    if do == "remove":
+        shutil.rmtree(asked["folder"], ignore_errors=True)
+        return json.dumps(None)
+    if do == "read":
+        with open(os.path.join(asked["folder"], asked["name"]), "rb") as file:
+            file.seek(asked["start"])
+            return json.dumps(base64.b64encode(file.read(asked["length"])).decode())
+    if do == "write":
+        with open(os.path.join(asked["folder"], asked["name"]), "ab") as file:
+            file.write(base64.b64decode(asked["data"]))
+        return json.dumps(None)
+    raise ValueError(do)
