@@ -23,6 +23,7 @@ ASK_EVERY_S = 0.5
 LOOK_AGAIN_S = 1.0
 ANSWER_S = 600.0
 QUEUED_MESSAGES = 1_000
+OVERVIEW = "__import__('cellwright.kernels.inside.inspect', fromlist=['told']).told()"
 
 log = structlog.get_logger(__name__)
 Message = dict[str, Any]
@@ -53,9 +54,14 @@ class KernelConnection:
         self._tasks: list[asyncio.Task[None]] = []
         self._sending = asyncio.Lock()
 
+    @property
+    def remote(self) -> bool:
+        """Whether the kernel runs behind a gateway, and shares neither disk nor process table with us."""
+        return hasattr(self.manager, "gateway_client") or not hasattr(self.manager, "get_connection_info")
+
     def open(self) -> None:
         """Connects and begins to listen."""
-        if hasattr(self.manager, "gateway_client") or not hasattr(self.manager, "get_connection_info"):
+        if self.remote:
             self._client = self.manager.client()
         else:
             context = zmq.asyncio.Context()
@@ -151,13 +157,16 @@ class KernelConnection:
             raise KernelUnreachable(f"The kernel could not tell: {told.get('evalue', 'no answer')}")
         return json.loads(ast.literal_eval(told["data"]["text/plain"]))
 
-    def ask_variables(self, expression: str) -> None:
-        """Learns the variables of a kernel that others started, as soon as it is not busy."""
+    async def learn_variables(self) -> None:
+        """Asks for the variables now, as soon as the kernel is not busy; raises KernelUnreachable."""
+        self.last_variables = await self.evaluate(OVERVIEW, timeout_s=ANSWER_S)
+
+    def ask_variables(self) -> None:
+        """Learns the variables of a kernel that others started, in the background."""
 
         async def ask() -> None:
             with contextlib.suppress(KernelUnreachable, KernelDied):
-                told = await self.evaluate(expression, timeout_s=ANSWER_S)
-                self.last_variables = self.last_variables or told
+                await self.learn_variables()
 
         self._tasks.append(asyncio.create_task(ask(), name="variables"))
 
@@ -236,7 +245,7 @@ class KernelConnection:
         if self._client is not None:
             self._client.stop_channels()
             context = getattr(self._client, "context", None)
-            if context is not None and not hasattr(self.manager, "gateway_client"):
+            if context is not None and not self.remote:
                 context.destroy(linger=0)
         if not self.died.done():
             self.died.cancel()

@@ -22,7 +22,6 @@ from cellwright.kernels.registry import Registry
 from jupyter_client import protocol_version
 
 START_S = 60.0
-OVERVIEW = "__import__('cellwright.kernels.inside.inspect', fromlist=['told']).told()"
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +61,10 @@ class SessionKernels:
     def live(self) -> int:
         return sum(1 for connection in self._connections.values() if not connection.died.done())
 
+    def sessions(self) -> list[Any]:
+        """Sessions whose kernel lives here."""
+        return [name for name, connection in self._connections.items() if not connection.died.done()]
+
     def lock(self, session_id: str) -> asyncio.Lock:
         return self._starting.setdefault(session_id, asyncio.Lock())
 
@@ -100,7 +103,7 @@ class SessionKernels:
         if not await self.manager.get_kernel(kernel_id).is_alive():
             return None
         connection = await self._connect(session_id, kernel_id, wait=False)
-        connection.ask_variables(OVERVIEW)
+        connection.ask_variables()
         return connection
 
     async def adopt_kernel(self, kernel_id: str) -> bool:

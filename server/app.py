@@ -19,8 +19,10 @@ from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.server.agent.profiles import profiles
 from cellwright.server.artifacts import Artifacts
+from cellwright.server.checkpoints import Checkpoints
 from cellwright.server.domain import Frozen, new_id
 from cellwright.server.errors import CellwrightError, StoreUnavailable
+from cellwright.server.kernel_life import KernelLife
 from cellwright.server.models.catalog import Models
 from cellwright.server.models.litellm import library
 from cellwright.server.models.protocol import ChatMessage, ModelRequest, Reply, timed
@@ -75,6 +77,7 @@ class Cellwright:
     hot: Hot
     models: Models
     kernels: SessionKernels
+    life: KernelLife
     tools: Tools
 
     def __init__(
@@ -118,6 +121,11 @@ class Cellwright:
         self.rows = SessionRows(self._pool)
         cells = Cells(self._pool)
         self.kernels = SessionKernels(self._kernel_manager, self._keeping(), settings.kernel_name)
+        self._checkpoints = Checkpoints(
+            self._pool, self.artifacts, settings.data_dir / "exchange", settings.checkpoint_limit_bytes
+        )
+        await asyncio.to_thread(self._checkpoints.prepare)
+        self.life = KernelLife(settings, self.log, self.rows, self.kernels, self._checkpoints, self.root)
         self.models = Models(settings, self.root)
         self.tools = Tools(
             settings,
@@ -127,6 +135,7 @@ class Cellwright:
             self.artifacts,
             self.hot,
             self.kernels,
+            self.life,
             NotebookFiles(self._contents, cells, self.artifacts, self.log),
             self.root,
         )
@@ -137,11 +146,12 @@ class Cellwright:
         if settings.database_url is None:
             # The data folder is ours alone: every other owner of a lease in it is dead.
             await leases.expire_others()
-        await self.sessions.adopt(alone=settings.database_url is None)
+        await self.life.adopt_all(alone=settings.database_url is None)
         self._tasks = [
             asyncio.create_task(wakeups.run(), name="wakeups"),
             asyncio.create_task(self.hot.run(), name="hot"),
             asyncio.create_task(self.turns.run(), name="turns"),
+            asyncio.create_task(self.life.run(), name="kernels"),
             asyncio.create_task(self._warm(), name="warm"),
         ]
 
@@ -187,8 +197,8 @@ class Cellwright:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        if hasattr(self, "kernels"):
-            await self.kernels.close()
+        if hasattr(self, "life"):
+            await self.life.close()
         if hasattr(self, "hot"):
             await self.hot.close()
         if self._pool is not None:

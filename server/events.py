@@ -191,6 +191,30 @@ class KernelChanged(_Event):
     variables_lost: bool = False
 
 
+class Skipped(Frozen):
+    """A variable that a checkpoint does not hold, or that could not be brought back."""
+
+    name: str
+    type: str
+    reason: str
+
+
+class CheckpointCreated(_Event):
+    """The kernel's variables were stored. `manifest` names the objects; see `kernels/inside/checkpoint.py`."""
+
+    type: Literal["checkpoint.created"] = "checkpoint.created"
+    checkpoint_id: str
+    kind: Literal["hibernated", "named"]
+    label: str | None = None
+    incarnation: int
+    kept: list[str]
+    skipped: list[Skipped]
+    size_bytes: int
+    new_bytes: int
+    seconds: float
+    manifest: dict[str, Any]
+
+
 class NotebookSaved(_Event):
     type: Literal["notebook.saved"] = "notebook.saved"
     path: str
@@ -248,6 +272,7 @@ Event = Annotated[
     | ArtifactFailed
     | VariablesChanged
     | KernelChanged
+    | CheckpointCreated
     | NotebookSaved
     | NotebookFailed
     | TurnCompleted

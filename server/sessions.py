@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from cellwright.kernels.client import KernelConnection
-from cellwright.kernels.errors import KernelUnreachable
+from cellwright.kernels.errors import KernelNotStarted, KernelUnreachable
 from cellwright.notebooks.document import Document
 from cellwright.server import events as e
 from cellwright.server.agent.profiles import DEFAULT, profile
 from cellwright.server.artifacts import slug
 from cellwright.server.domain import Artifact, Session, SessionId, Turn, TurnRequest, Variable, new_id
 from cellwright.server.errors import Conflict, Invalid, NotFound
+from cellwright.server.kernel_life import workspace_of
 from cellwright.server.models import rehearsal
 from cellwright.server.models.catalog import Models
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.objects import Spooled
 from cellwright.server.turns import Turns
-from cellwright.server.workbench import Tools, known, look_at, report_death, workspace_of
+from cellwright.server.workbench import Tools, known, look_at
 from cellwright.server.workspace import Workspace
 
 SQL = queries.load("sessions")
@@ -140,18 +141,7 @@ class Sessions:
 
     async def restart(self, session: Session) -> Session:
         """Ends the kernel; the next cell starts another. Raises Conflict while a turn runs."""
-        if await self._t.rows.open_turns(session.id):
-            raise Conflict("A turn is under way: stop it before you restart the kernel.")
-        if self._t.kernels.get(session.id) is not None:
-            await self._t.kernels.end(session.id)
-            event = e.KernelChanged(
-                status="died",
-                kernel_id=None,
-                incarnation=session.kernel_incarnation,
-                cause="the user restarted it",
-                variables_lost=True,
-            )
-            await self._t.log.append(session.id, [event])
+        await self._t.life.restart(session)
         return await self._t.rows.get(session.id)
 
     async def variables(self, session: Session) -> list[Variable]:
@@ -170,33 +160,20 @@ class Sessions:
             raise NotFound("variable", name)
         return found
 
-    async def adopt(self, *, alone: bool) -> int:
-        """Takes back the kernels that a former server of this data folder left; returns how many.
+    async def hibernate(self, session: Session) -> None:
+        """Stores the variables and ends the kernel; raises Conflict while it is busy, or without one."""
+        try:
+            if not await self._t.life.hibernate(session.id):
+                raise Conflict("The kernel is busy, or there is none.")
+        except KernelUnreachable as error:
+            raise Conflict(str(error)) from error
 
-        With `alone` no other server uses the database: what does not run here, runs nowhere.
-        """
-        left = None if alone else list(self._t.kernels.left())
-        async with postgres.acquired(self._pool) as connection:
-            rows = await connection.fetch(SQL.with_kernels, left)
-        adopted = 0
-        for row in rows:
-            session_id, incarnation = SessionId(row["id"]), row["kernel_incarnation"]
-            connection_ = await self._t.kernels.adopt(session_id, row["kernel_id"])
-            if connection_ is None:
-                event = e.KernelChanged(
-                    status="died",
-                    kernel_id=None,
-                    incarnation=incarnation,
-                    cause="it did not outlive the server",
-                    variables_lost=True,
-                )
-                with contextlib.suppress(NotFound):
-                    await self._t.log.append(session_id, [event])
-            else:
-                adopted += 1
-                report_death(self._t, session_id, incarnation)
-        await self._t.kernels.sweep({row["kernel_id"] for row in rows})
-        return adopted
+    async def wake(self, session: Session) -> None:
+        """Sees that the session has a kernel, with the variables of a hibernated one; raises Conflict."""
+        try:
+            await self._t.life.obtain(session.id)
+        except KernelNotStarted as error:
+            raise Conflict(str(error)) from error
 
     # -- leaving ------------------------------------------------------------------------------------------------
 

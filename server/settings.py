@@ -52,6 +52,9 @@ class Settings(Frozen):
     kernel_name: str = "cellwright"
     kernel_grace_s: float = Field(900.0, gt=0, description="How long kernels outlive a server that crashed")
     cell_timeout_s: float | None = Field(None, gt=0)
+    checkpoint_limit_bytes: int | None = Field(8 << 30, ge=1, description="A variable larger than this is not stored")
+    session_max_concurrent: int = Field(1_000, ge=1, description="Live kernels; past it the longest idle hibernates")
+    session_max_age_hours: float = Field(24.0, gt=0, description="Idle for so long, a session hibernates")
 
     session_history_limit: int = Field(100, ge=1, description="Turns in the model's reach; storage keeps all")
     lease_s: float = Field(15.0, gt=0)

@@ -13,7 +13,6 @@ from uuid import UUID, uuid5
 
 import structlog
 from cellwright.kernels.client import KernelConnection
-from cellwright.kernels.errors import KernelUnreachable
 from cellwright.kernels.execution import OBEY_WITHIN_S, Execution, Finished, reattach, spool_file
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.notebooks.document import SKIP_TAG, Cell, Output
@@ -27,7 +26,6 @@ from cellwright.server.domain import (
     CellStatus,
     ExecutionId,
     Session,
-    SessionId,
     ToolCall,
     ToolResult,
     Turn,
@@ -35,6 +33,7 @@ from cellwright.server.domain import (
     new_id,
 )
 from cellwright.server.errors import NotFound
+from cellwright.server.kernel_life import KernelLife, workspace_of
 from cellwright.server.live import LiveCell
 from cellwright.server.notebook_files import NotebookFiles, content
 from cellwright.server.settings import Settings
@@ -42,7 +41,7 @@ from cellwright.server.store.cells import Cells
 from cellwright.server.store.hot import Hot
 from cellwright.server.store.log import Log
 from cellwright.server.store.sessions import SessionRows
-from cellwright.server.workspace import File, Workspace
+from cellwright.server.workspace import File
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -64,6 +63,7 @@ class Tools:
     artifacts: Artifacts
     hot: Hot
     kernels: SessionKernels
+    life: KernelLife
     notebooks: NotebookFiles
     root: Path
 
@@ -152,48 +152,10 @@ class Workbench:
     # -- the kernel ---------------------------------------------------------------------------------------------
 
     async def kernel(self) -> KernelConnection:
-        """The session's kernel: the living one, the one a former server left, or a new one, whose coming is told."""
-        async with self._t.kernels.lock(self.session.id):
-            session = await self.refresh()
-            connection = self._t.kernels.get(self.session.id)
-            if connection is not None:
-                if connection.kernel_id == session.kernel_id:
-                    await self._return_to_folder(connection)
-                    return connection
-                # The log knows another kernel, or none: this one's variables are not what it says.
-                await self._t.kernels.end(session.id)
-            if session.kernel_id is not None:
-                adopted = await self._t.kernels.adopt(session.id, session.kernel_id)
-                if adopted is not None:
-                    report_death(self._t, session.id, session.kernel_incarnation)
-                    return adopted
-            incarnation = session.kernel_incarnation + 1
-            lost = session.kernel_incarnation > 0
-            await self.record(
-                e.KernelChanged(status="starting", kernel_id=None, incarnation=session.kernel_incarnation)
-            )
-            await asyncio.to_thread(self.workspace.make)
-            connection = await self._t.kernels.start(session.id, session.kernel_name, self.workspace.folder)
-            await self.record(
-                e.KernelChanged(
-                    status="restarted" if lost else "idle",
-                    kernel_id=connection.kernel_id,
-                    incarnation=incarnation,
-                    variables_lost=lost,
-                )
-            )
-            report_death(self._t, self.session.id, incarnation)
-            await self.refresh()
-            return connection
-
-    async def _return_to_folder(self, connection: KernelConnection) -> None:
-        """Makes the folder that someone deleted under a living kernel anew, and puts the kernel back into it."""
-        if await asyncio.to_thread(self.workspace.folder.is_dir):
-            return
-        await asyncio.to_thread(self.workspace.make)
-        with contextlib.suppress(KernelUnreachable):
-            path = str(self.workspace.folder)
-            await connection.evaluate(f"__import__('json').dumps(__import__('os').chdir({path!r}))")
+        """The session's kernel, living when this returns."""
+        connection = await self._t.life.obtain(self.session.id, turn_id=self.turn.id, generation=self.generation)
+        await self.refresh()
+        return connection
 
     # -- cells --------------------------------------------------------------------------------------------------
 
@@ -249,10 +211,7 @@ class Workbench:
         connection = None
         same = session.kernel_id is not None and session.kernel_id == started.kernel_id
         if same and session.kernel_incarnation == started.kernel_incarnation:
-            async with self._t.kernels.lock(session.id):
-                connection = self._t.kernels.get(session.id) or await self._t.kernels.adopt(
-                    session.id, str(session.kernel_id)
-                )
+            connection = await self._t.life.take_back(session)
         before = await self._files_since(started)
         folder = self._t.kernels.folder
         if connection is None or folder is None:
@@ -274,7 +233,6 @@ class Workbench:
                     )
                 )
             return await self._finish(started, run, None, before, tool)
-        report_death(self._t, session.id, session.kernel_incarnation)
         run = reattach(connection, started.execution_id, folder, self.stopping)
         return await self._finish(started, run, connection, before, tool)
 
@@ -513,32 +471,6 @@ class Workbench:
 def _why(error: Exception) -> str:
     """An error in a user's words: a contents manager's says more in its log message than in its text."""
     return str(getattr(error, "log_message", None) or error)[:500]
-
-
-def workspace_of(root: Path, session: Session) -> Workspace:
-    """The session's folder below the server's root."""
-    return Workspace(root / session.workspace, Path(session.notebook_path).name)
-
-
-def report_death(tools: Tools, session_id: SessionId, incarnation: int) -> None:
-    """Writes the death of the session's kernel into its log when it comes."""
-
-    def told(cause: str) -> None:
-        task = asyncio.get_running_loop().create_task(write(cause))
-        _deaths.add(task)
-        task.add_done_callback(_deaths.discard)
-
-    async def write(cause: str) -> None:
-        event = e.KernelChanged(
-            status="died", kernel_id=None, incarnation=incarnation, cause=cause, variables_lost=True
-        )
-        with contextlib.suppress(NotFound):
-            await tools.log.append(session_id, [event])
-
-    tools.kernels.on_death(session_id, told)
-
-
-_deaths: set[asyncio.Task[None]] = set()
 
 
 def _started(event: e.Event, execution_id: str) -> bool:

@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-import cellwright.server
-import cellwright.server.models.litellm
-import cellwright.server.notebook_files
-import cellwright.server.store.hot
 import pytest
-from blockbuster import blockbuster_ctx
 from cellwright.server.app import Cellwright, standalone
 from cellwright.server.domain import Session, Turn, TurnRequest
 from cellwright.server.events import Event
+from cellwright.server.logs import configure
 from cellwright.server.settings import Settings
 from cellwright.server.store.embedded import EmbeddedPostgres
 from cellwright.server.store.folder import DataFolder, private_folder
@@ -29,8 +25,6 @@ from tests.doubles.openai_server import OpenAIServer, Say
 from tests.services import Services
 
 OWNER = "tester"
-NOT_OURS = [cellwright.server.models.litellm, cellwright.server.notebook_files, cellwright.server.store.hot]
-"""What blocks below these is LiteLLM's lazy import, Jupyter's contents manager, and fakeredis's lazy import."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,6 +44,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         MPLCONFIGDIR=str(home / "mpl"),
         LITELLM_LOCAL_MODEL_COST_MAP="True",
     )
+    configure("console")
     yield
     os.environ.clear()
     os.environ.update(kept)
@@ -146,10 +141,9 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def app(settings: Settings, root: Path) -> AsyncIterator[Cellwright]:
-    """Cellwright, open, in each column. A call of ours that blocks the event loop is an error."""
+    """Cellwright, open, in each column."""
     async with standalone(settings, root) as opened:
-        with blockbuster_ctx(cellwright.server, excluded_modules=NOT_OURS):
-            yield opened
+        yield opened
 
 
 @dataclass

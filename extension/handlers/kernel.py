@@ -6,9 +6,9 @@ import asyncio
 from datetime import UTC, datetime
 
 from cellwright.extension.endpoint import Call, Route
-from cellwright.server.domain import Variable
+from cellwright.server.domain import SessionStatus, Variable
 from cellwright.server.errors import NotFound
-from cellwright.server.workbench import workspace_of
+from cellwright.server.kernel_life import workspace_of
 from pydantic import BaseModel
 
 
@@ -38,10 +38,11 @@ class FileList(BaseModel):
 async def get(call: Call) -> Kernel:
     session = await call.session()
     connection = call.app.sessions.kernel(session)
+    hibernated = session.status is SessionStatus.HIBERNATED
     return Kernel(
         id=connection.kernel_id if connection else None,
         name=session.kernel_name or call.app.settings.kernel_name,
-        status=connection.execution_state if connection else "none",
+        status=connection.execution_state if connection else "hibernated" if hibernated else "none",
         incarnation=session.kernel_incarnation,
     )
 
@@ -53,6 +54,10 @@ async def act(call: Call) -> Kernel:
             await call.app.sessions.interrupt(session)
         case "restart":
             await call.app.sessions.restart(session)
+        case "hibernate":
+            await call.app.sessions.hibernate(session)
+        case "wake":
+            await call.app.sessions.wake(session)
         case other:
             raise NotFound("kernel action", other)
     return await get(call)
@@ -88,7 +93,7 @@ ROUTES = [
         "POST",
         "/sessions/{session}/kernel/{action}",
         act,
-        "interrupt or restart",
+        "interrupt, restart, hibernate or wake",
         None,
         None,
         Kernel,

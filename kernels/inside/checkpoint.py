@@ -164,9 +164,11 @@ class _Saver:
         self.parts: list[dict[str, Any]] = []
         self._part_of: dict[int, int] = {}
         self._alive: list[Any] = []
+        self._mentioned = False
 
     def part(self, frame: Any) -> int:
         """The number of the part that holds a table, pickled on its first mention."""
+        self._mentioned = True
         if id(frame) not in self._part_of:
             self._part_of[id(frame)] = len(self.parts)
             self.parts.append({})
@@ -186,8 +188,10 @@ class _Saver:
             buffers.append(buffer)
             return False
 
+        self._mentioned = False
         _Pickler(counter, self, out_of_band).dump(value)
-        if type(value).__module__.split(".")[0] not in PLAIN and counter.kept is not None and not self.parts:
+        tried = type(value).__module__.split(".")[0] not in PLAIN and not self._mentioned
+        if tried and counter.kept is not None:
             try:
                 pickle.loads(b"".join(counter.kept), buffers=buffers)  # noqa: S301 (just made here)
             except Exception as error:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -31,6 +32,9 @@ class Objects(Protocol):
 
     def read(self, sha256: Sha256, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """The bytes, or a range of them, in chunks; raises KeyError when there is no such object."""
+
+    async def fetch(self, sha256: Sha256, place: Path) -> None:
+        """Puts an object at `place`, read-only for whoever finds it there; raises KeyError."""
 
     async def delete(self, sha256: Sha256) -> None:
         """Removes an object; one that is not there is no error."""
@@ -118,6 +122,17 @@ class FileObjects:
                     left -= len(chunk)
                 yield chunk
 
+    async def fetch(self, sha256: Sha256, place: Path) -> None:
+        def link() -> None:
+            try:
+                os.link(self._path(sha256), place)
+            except FileNotFoundError:
+                raise KeyError(sha256) from None
+            except OSError:  # Another disk, or a file system without links.
+                shutil.copyfile(self._path(sha256), place)
+
+        await asyncio.to_thread(link)
+
     async def delete(self, sha256: Sha256) -> None:
         await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
 
@@ -197,6 +212,9 @@ class S3Objects:
         finally:
             answer.close()
             answer.release_conn()
+
+    async def fetch(self, sha256: Sha256, place: Path) -> None:
+        await self._call(self._client.fget_object, self._bucket, self._key(sha256), str(place))
 
     async def delete(self, sha256: Sha256) -> None:
         with contextlib.suppress(KeyError):

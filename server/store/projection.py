@@ -14,6 +14,7 @@ from cellwright.server.store import postgres, queries
 
 SQL = queries.load("projection")
 OBJECTS = queries.load("artifacts")
+CHECKPOINTS = queries.load("checkpoints")
 PREVIEW_CHARACTERS = 100
 EXACT = Context(prec=4_000)
 """Halving a gap adds a digit: enough for thousands of cells put in at one spot."""
@@ -228,7 +229,26 @@ async def _artifact_ready(connection: Connection, record: e.Record, event: e.Art
 
 async def _kernel_changed(connection: Connection, record: e.Record, event: e.KernelChanged) -> None:
     kernel_id = None if event.status in ("died", "hibernated") else event.kernel_id
-    await connection.execute(SQL.set_kernel, record.session_id, kernel_id, event.incarnation)
+    hibernated = event.status == "hibernated"
+    await connection.execute(SQL.set_kernel, record.session_id, kernel_id, event.incarnation, hibernated)
+
+
+async def _checkpoint_created(connection: Connection, record: e.Record, event: e.CheckpointCreated) -> None:
+    told = event.model_dump(mode="json", include={"kind", "kept", "skipped", "manifest"})
+    await connection.execute(
+        CHECKPOINTS.insert_checkpoint,
+        event.checkpoint_id,
+        record.session_id,
+        event.turn_id,
+        record.seq,
+        event.label,
+        told,
+        event.size_bytes,
+        {"kind": event.kind, "incarnation": event.incarnation},
+        record.at,
+    )
+    objects = list(event.manifest["sizes"])
+    await connection.execute(CHECKPOINTS.refer, objects, record.session_id, f"checkpoint:{event.checkpoint_id}")
 
 
 _PROJECTIONS: dict[type[Any], Callable[[Connection, e.Record, Any], Awaitable[None]]] = {
@@ -248,4 +268,5 @@ _PROJECTIONS: dict[type[Any], Callable[[Connection, e.Record, Any], Awaitable[No
     e.FileUploaded: _artifact_ready,
     e.ArtifactReady: _artifact_ready,
     e.KernelChanged: _kernel_changed,
+    e.CheckpointCreated: _checkpoint_created,
 }

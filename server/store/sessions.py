@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from cellwright.server.domain import Message, Session, SessionId, Turn, TurnId, Usage
@@ -107,6 +108,18 @@ class SessionRows:
         """Every run of a cell in a turn, in order."""
         async with postgres.acquired(self._pool) as connection:
             return [dict(row) for row in await connection.fetch(SQL.runs_of_turn, turn_id)]
+
+    async def with_kernels(self, kernel_ids: list[str] | None) -> list[tuple[SessionId, str, int]]:
+        """Sessions whose kernel is one of these (any, for None): session, kernel, incarnation."""
+        async with postgres.acquired(self._pool) as connection:
+            rows = await connection.fetch(SQL.with_kernels, kernel_ids)
+        return [(SessionId(str(row["id"])), row["kernel_id"], row["kernel_incarnation"]) for row in rows]
+
+    async def last_activity(self, session_ids: Sequence[SessionId]) -> list[tuple[SessionId, datetime]]:
+        """When each of these sessions was last used."""
+        async with postgres.acquired(self._pool) as connection:
+            rows = await connection.fetch(SQL.last_activity, list(session_ids))
+        return [(SessionId(str(row["id"])), row["last_activity"]) for row in rows]
 
     async def request_stop(self, turn_id: TurnId) -> None:
         """Notes durably that a turn is to stop."""

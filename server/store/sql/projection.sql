@@ -104,4 +104,8 @@ UPDATE artifacts SET status = 'ready', sha256 = $2, size_bytes = $3, metadata = 
 
 -- name: set_kernel
 -- News of an older kernel's death that comes late must not take the newer one away.
-UPDATE sessions SET kernel_id = $2, kernel_incarnation = $3 WHERE id = $1 AND kernel_incarnation <= $3;
+UPDATE sessions SET
+    kernel_id = $2,
+    kernel_incarnation = $3,
+    status = CASE WHEN $4 THEN 'hibernated' WHEN status = 'hibernated' THEN 'idle' ELSE status END
+WHERE id = $1 AND kernel_incarnation <= $3;

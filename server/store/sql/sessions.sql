@@ -86,3 +86,6 @@ SELECT * FROM cell_runs WHERE turn_id = $1 ORDER BY started_at;
 -- Sessions whose kernel is one of $1; those with any, for null.
 SELECT id, kernel_id, kernel_incarnation FROM sessions
 WHERE kernel_id IS NOT NULL AND ($1::text[] IS NULL OR kernel_id = ANY ($1));
+
+-- name: last_activity
+SELECT id, last_activity FROM sessions WHERE id = ANY ($1::uuid[]);

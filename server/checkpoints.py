@@ -1,0 +1,158 @@
+"""Checkpoints: a kernel's variables in the object store, each buffer once by its content, with a report."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+from cellwright.kernels import namespace
+from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.errors import KernelUnreachable
+from cellwright.server.artifacts import Artifacts
+from cellwright.server.domain import Frozen, Session, SessionId, Sha256, TurnId, new_id
+from cellwright.server.errors import NotFound, StoreUnavailable
+from cellwright.server.events import CheckpointCreated, Skipped
+from cellwright.server.store import postgres, queries
+
+SQL = queries.load("checkpoints")
+log = structlog.get_logger(__name__)
+
+
+class Checkpoint(Frozen):
+    """Saved variables: `kept` by name, `skipped` with the reason."""
+
+    id: str
+    kind: Literal["hibernated", "named"]
+    label: str | None
+    kept: list[str]
+    skipped: list[Skipped]
+    size_bytes: int
+    manifest: dict[str, Any]
+
+
+class Restored(Frozen):
+    """What was brought back into a kernel, and what was not: not saved, or not readable there."""
+
+    names: list[str]
+    missing: list[Skipped]
+
+
+class Checkpoints:
+    """Saves and restores namespaces. `folder` is where kernels and server exchange objects."""
+
+    def __init__(self, pool: postgres.Pool, artifacts: Artifacts, folder: Path, variable_limit: int | None) -> None:
+        self._pool, self._artifacts, self._folder, self._limit = pool, artifacts, folder, variable_limit
+
+    def prepare(self) -> None:
+        """Removes what a server that crashed left half-done."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def save(
+        self,
+        session: Session,
+        connection: KernelConnection,
+        kind: Literal["hibernated", "named"],
+        *,
+        label: str | None = None,
+        turn_id: TurnId | None = None,
+    ) -> CheckpointCreated:
+        """Stores the namespace; the checkpoint is there once the caller has appended the event.
+
+        Raises KernelUnreachable or StoreUnavailable, and then nothing of it is visible.
+        """
+        async with postgres.acquired(self._pool) as database:
+            known = {row["sha256"]: row["size_bytes"] for row in await database.fetch(SQL.known_objects, session.id)}
+        folder = self._folder / new_id()
+        try:
+            manifest = await namespace.save(connection, folder, known, self._limit)
+            new_bytes = 0
+            for sha256 in manifest["sizes"]:
+                if sha256 in known:
+                    continue
+                # The kernel runs users' code: what it names is looked at before the store calls it by that name.
+                size = await asyncio.to_thread(_verified, folder / sha256, sha256)
+                await self._artifacts.keep(Sha256(sha256), folder / sha256, size)
+                new_bytes += size
+        except (KeyError, TypeError, ValueError) as error:
+            raise KernelUnreachable(f"The kernel's checkpoint is not one: {error}") from error
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        del manifest["written"]
+        return CheckpointCreated(
+            turn_id=turn_id,
+            checkpoint_id=new_id(),
+            kind=kind,
+            label=label,
+            incarnation=session.kernel_incarnation,
+            kept=[kept["name"] for kept in manifest["kept"]] + list(manifest["modules"]),
+            skipped=[Skipped.model_validate(skipped) for skipped in manifest["skipped"]],
+            size_bytes=sum(manifest["sizes"].values()),
+            new_bytes=new_bytes,
+            seconds=manifest.pop("seconds"),
+            manifest=manifest,
+        )
+
+    async def to_wake(self, session: Session) -> Checkpoint | None:
+        """What a hibernated session's next kernel starts from."""
+        async with postgres.acquired(self._pool) as database:
+            row = await database.fetchrow(SQL.to_wake, session.id, session.kernel_incarnation)
+        return None if row is None else _checkpoint(row)
+
+    async def get(self, session_id: SessionId, checkpoint_id: str) -> Checkpoint:
+        """The checkpoint of that id; raises NotFound."""
+        async with postgres.acquired(self._pool) as database:
+            row = await database.fetchrow(SQL.checkpoint, session_id, checkpoint_id)
+        if row is None:
+            raise NotFound("checkpoint", checkpoint_id)
+        return _checkpoint(row)
+
+    async def restore(self, connection: KernelConnection, checkpoint: Checkpoint) -> Restored:
+        """Puts the variables into a kernel; raises KernelUnreachable or StoreUnavailable."""
+        folder = self._folder / new_id()
+        try:
+            await asyncio.to_thread(folder.mkdir, mode=0o700)
+            for sha256 in checkpoint.manifest["sizes"]:
+                try:
+                    await self._artifacts.objects.fetch(Sha256(sha256), folder / sha256)
+                except KeyError:
+                    raise StoreUnavailable(f"The object {sha256[:12]}… of a checkpoint is not in the store.") from None
+            told = await namespace.restore(connection, folder, checkpoint.manifest)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        types = {kept["name"]: kept["type"] for kept in checkpoint.manifest["kept"]}
+        failed = [
+            Skipped(name=f["name"], type=types.get(f["name"], "module"), reason=f["reason"]) for f in told["failed"]
+        ]
+        return Restored(names=told["restored"], missing=[*checkpoint.skipped, *failed])
+
+    async def prune(self, session_id: SessionId) -> None:
+        """Lets objects go that only older hibernations referred to."""
+        async with postgres.acquired(self._pool) as database:
+            stale = [row["sha256"] for row in await database.fetch(SQL.drop_stale, session_id)]
+        await self._artifacts.release([Sha256(sha256) for sha256 in stale])
+
+
+def _checkpoint(row: Any) -> Checkpoint:
+    told = row["variables"]
+    return Checkpoint(
+        id=str(row["id"]),
+        kind=told["kind"],
+        label=row["label"],
+        kept=told["kept"],
+        skipped=told["skipped"],
+        size_bytes=row["size_bytes"],
+        manifest=told["manifest"],
+    )
+
+
+def _verified(path: Path, sha256: str) -> int:
+    """The size of a file that holds what its name says; raises ValueError."""
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise ValueError(f"{sha256[:12]}… holds something else")
+        return file.tell()

@@ -1,0 +1,259 @@
+"""The life of a session's kernel: started on use, adopted after a crash, hibernated when idle, woken by use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.errors import KernelError, KernelUnreachable
+from cellwright.kernels.sessions import SessionKernels
+from cellwright.server import events as e
+from cellwright.server.checkpoints import Checkpoints, Restored
+from cellwright.server.domain import Session, SessionId, TurnId
+from cellwright.server.errors import CellwrightError, Conflict, NotFound, StoreUnavailable, TooManyKernels
+from cellwright.server.settings import Settings
+from cellwright.server.store.log import Log
+from cellwright.server.store.sessions import SessionRows
+from cellwright.server.workspace import Workspace
+
+LOOK_EVERY_S = 30.0
+STOP_WITHIN_S = 30.0
+AT_ONCE = 4
+TOLD_NAMES = 10
+
+log = structlog.get_logger(__name__)
+
+
+def workspace_of(root: Path, session: Session) -> Workspace:
+    """The session's folder below the server's root."""
+    return Workspace(root / session.workspace, Path(session.notebook_path).name)
+
+
+class KernelLife:
+    """One living kernel a session at most; everything that happens to it is in the session's log."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        events: Log,
+        rows: SessionRows,
+        kernels: SessionKernels,
+        checkpoints: Checkpoints,
+        root: Path,
+    ) -> None:
+        self._settings, self._log, self._rows, self._root = settings, events, rows, root
+        self._kernels, self._checkpoints = kernels, checkpoints
+        self._writing: set[asyncio.Task[None]] = set()
+
+    # -- coming --------------------------------------------------------------------------------------------------
+
+    async def obtain(
+        self, session_id: SessionId, *, turn_id: TurnId | None = None, generation: int | None = None
+    ) -> KernelConnection:
+        """The session's kernel: the living one, the one a former server left, or a new one.
+
+        A hibernated session's variables are put back first. Raises KernelNotStarted, TooManyKernels or Conflict.
+        """
+        async with self._kernels.lock(session_id):
+            session = await self._rows.get(session_id)
+            workspace = workspace_of(self._root, session)
+            connection = self._kernels.get(session_id)
+            if connection is not None:
+                if connection.kernel_id == session.kernel_id:
+                    await _return_to_folder(connection, workspace)
+                    return connection
+                # The log knows another kernel, or none: this one's variables are not what it says.
+                await self._kernels.end(session_id)
+            adopted = await self._adopted(session)
+            if adopted is not None:
+                return adopted
+            await self.make_room(session_id)
+
+            async def told(*events: e.Event) -> None:
+                stamped = [event.model_copy(update={"turn_id": turn_id}) for event in events]
+                await self._log.append(session_id, stamped, generation=generation)
+
+            await told(e.KernelChanged(status="starting", kernel_id=None, incarnation=session.kernel_incarnation))
+            await asyncio.to_thread(workspace.make)
+            connection = await self._kernels.start(session_id, session.kernel_name, workspace.folder)
+            incarnation = session.kernel_incarnation + 1
+            await told(await self._born(session, connection, incarnation))
+            self._report_death(session_id, incarnation)
+            return connection
+
+    async def _born(self, session: Session, connection: KernelConnection, incarnation: int) -> e.KernelChanged:
+        """Brings back what the session's last kernel held, if it was stored; says how that went."""
+        lost = session.kernel_incarnation > 0
+        checkpoint = await self._checkpoints.to_wake(session)
+        if checkpoint is None:
+            return e.KernelChanged(
+                status="restarted" if lost else "idle",
+                kernel_id=connection.kernel_id,
+                incarnation=incarnation,
+                variables_lost=lost,
+            )
+        try:
+            restored = await self._checkpoints.restore(connection, checkpoint)
+            await connection.learn_variables()
+        except (KernelError, StoreUnavailable) as error:
+            return e.KernelChanged(
+                status="restarted",
+                kernel_id=connection.kernel_id,
+                incarnation=incarnation,
+                cause=f"the stored variables could not be brought back: {error}",
+                variables_lost=True,
+            )
+        return e.KernelChanged(
+            status="restored",
+            kernel_id=connection.kernel_id,
+            incarnation=incarnation,
+            cause=_told_missing(restored),
+            variables_lost=bool(restored.missing),
+        )
+
+    async def _adopted(self, session: Session) -> KernelConnection | None:
+        if session.kernel_id is None:
+            return None
+        adopted = await self._kernels.adopt(session.id, session.kernel_id)
+        if adopted is not None:
+            self._report_death(session.id, session.kernel_incarnation)
+        return adopted
+
+    async def take_back(self, session: Session) -> KernelConnection | None:
+        """The kernel that the log names, living here or left by a former server; None when it is gone."""
+        async with self._kernels.lock(session.id):
+            return self._kernels.get(session.id) or await self._adopted(session)
+
+    async def adopt_all(self, *, alone: bool) -> int:
+        """Takes back the kernels that a former server of this data folder left; returns how many.
+
+        With `alone` no other server uses the database: what does not run here, runs nowhere.
+        """
+        rows = await self._rows.with_kernels(None if alone else list(self._kernels.left()))
+        adopted = 0
+        for session_id, kernel_id, incarnation in rows:
+            if await self._kernels.adopt(session_id, kernel_id) is not None:
+                adopted += 1
+                self._report_death(session_id, incarnation)
+            else:
+                await self._died(session_id, incarnation, "it did not outlive the server")
+        await self._kernels.sweep({kernel_id for _, kernel_id, _ in rows})
+        return adopted
+
+    # -- going ---------------------------------------------------------------------------------------------------
+
+    def _report_death(self, session_id: SessionId, incarnation: int) -> None:
+        def told(cause: str) -> None:
+            task = asyncio.get_running_loop().create_task(self._died(session_id, incarnation, cause))
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+
+        self._kernels.on_death(session_id, told)
+
+    async def _died(self, session_id: SessionId, incarnation: int, cause: str) -> None:
+        event = e.KernelChanged(
+            status="died", kernel_id=None, incarnation=incarnation, cause=cause, variables_lost=True
+        )
+        with contextlib.suppress(NotFound):
+            await self._log.append(session_id, [event])
+
+    async def restart(self, session: Session) -> None:
+        """Ends the kernel; the next cell starts another. Raises Conflict while a turn runs."""
+        if await self._rows.open_turns(session.id):
+            raise Conflict("A turn is under way: stop it before you restart the kernel.")
+        async with self._kernels.lock(session.id):
+            if self._kernels.get(session.id) is not None:
+                await self._kernels.end(session.id)
+                await self._died(session.id, session.kernel_incarnation, "the user restarted it")
+
+    async def hibernate(self, session_id: SessionId) -> bool:
+        """Stores the variables and ends the kernel; returns False for a kernel that is busy, or none.
+
+        Raises KernelUnreachable or StoreUnavailable; the kernel then lives on.
+        """
+        async with self._kernels.lock(session_id):
+            connection = self._kernels.get(session_id)
+            # Looked at under the lock: a turn that is queued from now on waits for it, and then wakes the session.
+            if connection is None or connection.execution_state == "busy" or await self._rows.open_turns(session_id):
+                return False
+            session = await self._rows.get(session_id)
+            created = await self._checkpoints.save(session, connection, "hibernated")
+            ended = e.KernelChanged(
+                status="hibernated",
+                kernel_id=None,
+                incarnation=session.kernel_incarnation,
+                variables_lost=bool(created.skipped),
+                cause=_told_missing(Restored(names=created.kept, missing=created.skipped)),
+            )
+            await self._log.append(session_id, [created, ended])
+            await self._kernels.end(session_id)
+        await self._checkpoints.prune(session_id)
+        log.info("hibernated", session_id=session_id, kept=len(created.kept), new_bytes=created.new_bytes)
+        return True
+
+    async def make_room(self, session_id: SessionId) -> None:
+        """Sees that one more kernel may live, hibernating the longest idle; raises TooManyKernels when none is."""
+        while self._kernels.live >= self._settings.session_max_concurrent:
+            idle = [found for found in await self._idle_since() if found[1] != session_id]
+            for _, other in idle:
+                if await self._try_to_hibernate(other):
+                    break
+            else:
+                raise TooManyKernels()
+
+    async def _idle_since(self) -> list[tuple[datetime, SessionId]]:
+        return sorted((at, session_id) for session_id, at in await self._rows.last_activity(self._kernels.sessions()))
+
+    async def _try_to_hibernate(self, session_id: SessionId) -> bool:
+        try:
+            return await self.hibernate(session_id)
+        except (CellwrightError, KernelError) as error:
+            log.warning("not_hibernated", session_id=session_id, error=str(error))
+            return False
+
+    async def run(self) -> None:
+        """Hibernates sessions that nobody used for `session_max_age_hours`, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            with contextlib.suppress(StoreUnavailable):
+                now = datetime.now(UTC)
+                for at, session_id in await self._idle_since():
+                    if (now - at).total_seconds() >= self._settings.session_max_age_hours * 3600:
+                        await self._try_to_hibernate(session_id)
+
+    async def close(self) -> None:
+        """Hibernates every kernel that can be, within STOP_WITHIN_S, and ends all."""
+        several = asyncio.Semaphore(AT_ONCE)
+
+        async def one(session_id: SessionId) -> None:
+            async with several:
+                with contextlib.suppress(Exception):
+                    await self._try_to_hibernate(session_id)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await asyncio.gather(*(one(session_id) for session_id in self._kernels.sessions()))
+        await self._kernels.close()
+        await asyncio.gather(*self._writing, return_exceptions=True)
+
+
+async def _return_to_folder(connection: KernelConnection, workspace: Workspace) -> None:
+    """Makes the folder that someone deleted under a living kernel anew, and puts the kernel back into it."""
+    if await asyncio.to_thread(workspace.folder.is_dir):
+        return
+    await asyncio.to_thread(workspace.make)
+    with contextlib.suppress(KernelUnreachable):
+        path = str(workspace.folder)
+        await connection.evaluate(f"__import__('json').dumps(__import__('os').chdir({path!r}))")
+
+
+def _told_missing(restored: Restored) -> str | None:
+    if not restored.missing:
+        return None
+    names = [f"{missing.name} ({missing.type}: {missing.reason})" for missing in restored.missing[:TOLD_NAMES]]
+    more = len(restored.missing) - len(names)
+    return "not brought back: " + "; ".join(names) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,32 @@
+-- name: insert_checkpoint
+INSERT INTO checkpoints (id, session_id, turn_id, seq, revision, label, variables, size_bytes, metadata, created_at)
+SELECT $1, $2, $3, $4, revision, $5, $6, $7, $8, $9 FROM sessions WHERE id = $2;
+
+-- name: refer
+INSERT INTO object_refs (sha256, session_id, holder)
+SELECT unnest($1::text[]), $2, $3 ON CONFLICT DO NOTHING;
+
+-- name: known_objects
+SELECT DISTINCT o.sha256, o.size_bytes FROM object_refs r JOIN objects o USING (sha256)
+WHERE r.session_id = $1 AND r.holder LIKE 'checkpoint:%';
+
+-- name: checkpoint
+SELECT * FROM checkpoints WHERE session_id = $1 AND id::text = $2;
+
+-- name: to_wake
+-- The last hibernation, if no kernel has run since.
+SELECT * FROM checkpoints
+WHERE session_id = $1 AND metadata ->> 'kind' = 'hibernated' AND (metadata ->> 'incarnation')::integer = $2
+ORDER BY seq DESC LIMIT 1;
+
+-- name: drop_stale
+-- A session wakes from its last hibernation; older ones go, with what they refer to.
+WITH gone AS (
+    DELETE FROM checkpoints
+    WHERE session_id = $1 AND metadata ->> 'kind' = 'hibernated'
+      AND seq < (SELECT max(seq) FROM checkpoints WHERE session_id = $1 AND metadata ->> 'kind' = 'hibernated')
+    RETURNING id
+)
+DELETE FROM object_refs r USING gone
+WHERE r.session_id = $1 AND r.holder = 'checkpoint:' || gone.id
+RETURNING r.sha256;
