@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,10 @@ class Execution:
     generation: int = 0
     timeout_s: float | None = None
     folder: Path | None = None
+    allowed_imports: tuple[str, ...] | None = None
+    why: str | None = field(default=None, init=False)
+    """Why it is interrupted, where that is not the user's wish."""
+
     _exchange: Exchange | None = field(default=None, init=False)
     _interrupted: bool = field(default=False, init=False)
 
@@ -71,7 +75,10 @@ class Execution:
             "execute_request",
             content,
             message_id=self.execution_id,
-            metadata={"cellwright": {"generation": self.generation}, "deletedCells": []},
+            metadata={
+                "cellwright": {"generation": self.generation, "allowed_imports": self.allowed_imports},
+                "deletedCells": [],
+            },
         )
 
     async def run(self) -> AsyncIterator[Change | Finished]:
@@ -185,7 +192,8 @@ class Execution:
     def _finish(
         self, reply: Message, count: int | None, duration_s: float, error: str | None, timed_out: bool
     ) -> Finished:
-        return finished(reply, count, duration_s, error, timed_out=timed_out, interrupted=self._interrupted)
+        ended = finished(reply, count, duration_s, error, timed_out=timed_out, interrupted=self._interrupted)
+        return replace(ended, cause=self.why) if self.why and ended.status == "interrupted" else ended
 
 
 def finished(

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from cellwright.kernels.errors import KernelError, KernelUnreachable
 from cellwright.kernels.execution import Execution, Finished
+from cellwright.kernels.inside.confine import hide_process
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.server.agent.profiles import profiles
@@ -104,6 +105,7 @@ class Cellwright:
 
     async def _open(self, wait_s: float) -> None:
         settings = self.settings
+        hide_process()
         await asyncio.to_thread(profiles)
         await asyncio.to_thread(self.folder.open, {"url": self._url, "version": package_version()}, wait_s)
         dsn = settings.database_url
@@ -187,6 +189,8 @@ class Cellwright:
             grace_s=self.settings.kernel_grace_s,
             inline_bytes=self.settings.output_inline_bytes,
             limit_bytes=self.settings.output_limit_bytes,
+            limits=self.settings.limits,
+            allowed_imports=self.settings.imports,
         )
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from cellwright.kernels.inside.confine import Limits
 from cellwright.server.domain import Frozen
 from cellwright.server.errors import Invalid
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
@@ -52,6 +53,13 @@ class Settings(Frozen):
     kernel_name: str = "cellwright"
     kernel_grace_s: float = Field(900.0, gt=0, description="How long kernels outlive a server that crashed")
     cell_timeout_s: float | None = Field(None, gt=0)
+    memory_limit_bytes: int | None = Field(None, ge=256 << 20, description="Address space of a kernel, and of a child")
+    cpu_limit_s: int | None = Field(None, ge=1, description="CPU time of a kernel over its life")
+    process_limit: int | None = Field(None, ge=16, description="Of the kernels' user; the system exempts root")
+    open_files_limit: int | None = Field(None, ge=64)
+    file_limit_bytes: int | None = Field(None, ge=1 << 20, description="The largest file that a kernel may write")
+    workspace_limit_bytes: int | None = Field(None, ge=1 << 20, description="A cell that goes over it is interrupted")
+    allowed_imports: str | None = Field(None, description="Comma-separated modules that cells may import, or stdlib")
     checkpoint_limit_bytes: int | None = Field(8 << 30, ge=1, description="A variable larger than this is not stored")
     session_max_concurrent: int = Field(1_000, ge=1, description="Live kernels; past it the longest idle hibernates")
     session_max_age_hours: float = Field(24.0, gt=0, description="Idle for so long, a session hibernates")
@@ -100,6 +108,20 @@ class Settings(Frozen):
             shown = "(not set)" if value is None else "••••••" if name in SECRETS and value else str(value)
             rows.append((PREFIX + name.upper(), shown, self._sources.get(name, "default")))
         return rows
+
+    @property
+    def limits(self) -> Limits:
+        """What a kernel's process may use."""
+        return Limits(
+            self.memory_limit_bytes, self.cpu_limit_s, self.process_limit, self.open_files_limit, self.file_limit_bytes
+        )
+
+    @property
+    def imports(self) -> tuple[str, ...] | None:
+        """Top-level modules that cells may import; None for all."""
+        if self.allowed_imports is None:
+            return None
+        return tuple(name for part in self.allowed_imports.split(",") if (name := part.strip()))
 
     @property
     def embedded_folder_used(self) -> bool:

@@ -20,6 +20,7 @@ from cellwright.notebooks.errors import EditConflict, UnknownCell
 from cellwright.notebooks.outputs import Change
 from cellwright.notebooks.render import cell_text, images
 from cellwright.server import events as e
+from cellwright.server.agent.profiles import profile
 from cellwright.server.artifacts import Artifacts, slug
 from cellwright.server.domain import (
     Artifact,
@@ -46,6 +47,7 @@ from cellwright.server.workspace import File
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 MAX_PICTURES = 4
+LOOK_AT_SIZE_S = 2.0
 
 
 class Stopped(Exception):
@@ -194,16 +196,40 @@ class Workbench:
             kernel_incarnation=self.session.kernel_incarnation,
         )
         await self.record(started)
+        agent = self.turn.request.kind == "ask"
         execution = Execution(
-            connection, execution_id, source, self.generation, self.settings.cell_timeout_s, self._t.kernels.folder
+            connection,
+            execution_id,
+            source,
+            self.generation,
+            self.settings.cell_timeout_s,
+            self._t.kernels.folder,
+            profile(self.turn.request.agent or self.session.agent).allowed_imports if agent else None,
         )
         self._execution = execution
+        watching = asyncio.create_task(self._watch_size(execution, before))
         try:
             if self.stopping.is_set():
                 await execution.interrupt()
             return await self._finish(started, execution.run(), connection, before, tool)
         finally:
             self._execution = None
+            watching.cancel()
+
+    async def _watch_size(self, execution: Execution, before: list[File]) -> None:
+        """Interrupts a cell that makes the workspace grow over its limit; one that makes it smaller may run."""
+        limit = self.settings.workspace_limit_bytes
+        if limit is None:
+            return
+        allowed = max(limit, sum(file.size_bytes for file in before))
+        while True:
+            await asyncio.sleep(LOOK_AT_SIZE_S)
+            held = sum(file.size_bytes for file in await asyncio.to_thread(self.workspace.files))
+            if held > allowed:
+                log.warning("workspace_full", session_id=self.session.id, held_bytes=held)
+                execution.why = f"the workspace holds {held:,} bytes, its limit is {limit:,}"
+                await execution.interrupt()
+                return
 
     async def recover_cell(self, started: e.CellStarted, tool: str) -> Ran:
         """Ends a cell that a former server sent: from the kernel's spool if the kernel lives, else as far as known."""

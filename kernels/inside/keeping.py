@@ -8,7 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+
+from cellwright.kernels.inside.confine import Limits
 
 VARIABLE = "CELLWRIGHT_KERNEL"
 LOOK_EVERY_S = 1.0
@@ -16,13 +18,15 @@ LOOK_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Keeping:
-    """The folder for spools and sockets, the lock that a living owner holds, and the limits of output."""
+    """The folder for spools and sockets, the lock that a living owner holds, and what the kernel may use."""
 
     folder: str
     lock_file: str
     grace_s: float
     inline_bytes: int
     limit_bytes: int
+    limits: Limits = field(default_factory=Limits)
+    allowed_imports: tuple[str, ...] | None = None
 
     def to_environment(self) -> dict[str, str]:
         return {VARIABLE: json.dumps(asdict(self))}
@@ -31,7 +35,13 @@ class Keeping:
     def from_environment(cls) -> Keeping | None:
         """What the server said, or None for a kernel that nobody keeps."""
         text = os.environ.get(VARIABLE)
-        return cls(**json.loads(text)) if text else None
+        if not text:
+            return None
+        told = json.loads(text)
+        told["limits"] = Limits(**told.get("limits", {}))
+        if told.get("allowed_imports") is not None:
+            told["allowed_imports"] = tuple(told["allowed_imports"])
+        return cls(**told)
 
 
 def owned(lock_file: str) -> bool:

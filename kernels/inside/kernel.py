@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from cellwright.kernels.inside import inspect
+from cellwright.kernels.inside import confine, inspect
 from cellwright.kernels.inside.bounds import BoundedStream
 from cellwright.kernels.inside.keeping import Keeping, watch
 from cellwright.kernels.inside.spool import Spool
@@ -32,6 +32,11 @@ class CellwrightShell(ZMQInteractiveShell):
     def _tee(self, channel: str) -> Iterator[None]:
         yield
 
+    def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
+        keeping = CellwrightKernel.keeping
+        hit = None if keeping is None else confine.limit_hit(evalue, keeping.limits)
+        super()._showtraceback(etype, evalue, stb if hit is None else [*stb, "", hit])
+
 
 class TableFormatter(JSONFormatter):
     """Tells a shown table's columns, types and first rows beside its HTML."""
@@ -52,6 +57,8 @@ class CellwrightKernel(IPythonKernel):
         self._generation = 0
         self._ran: set[str] = set()
         self._reply: dict[str, Any] = {}
+        allowed = None if self.keeping is None else self.keeping.allowed_imports
+        self._gate = None if allowed is None else confine.ImportGate(self.shell.user_ns, allowed)
         formatter = TableFormatter(parent=self.shell.display_formatter)
         for module in ("pandas", "pandas.core.frame"):
             formatter.for_type_by_name(module, "DataFrame", inspect.table)
@@ -70,6 +77,7 @@ class CellwrightKernel(IPythonKernel):
             self.session.send(stream, "execute_reply", content, parent, ident=ident)
             return
         self._ran.add(execution_id)
+        self._gate_imports(ours.get("allowed_imports"))
         BoundedStream.running = execution_id
         if self.spool is not None:
             self.spool.begin(execution_id)
@@ -80,6 +88,12 @@ class CellwrightKernel(IPythonKernel):
             if self.spool is not None:
                 spool, reply = self.spool, self._reply
                 self.iopub_thread.schedule(lambda: spool.end(reply))
+
+    def _gate_imports(self, for_this_cell: list[str] | None) -> None:
+        if self._gate is None and for_this_cell is not None:
+            self._gate = confine.ImportGate(self.shell.user_ns, None)
+        if self._gate is not None:
+            self._gate.for_this_cell = None if for_this_cell is None else tuple(for_this_cell)
 
     def _refusal(self, execution_id: str, generation: int) -> str | None:
         if generation < self._generation:
@@ -168,4 +182,8 @@ class CellwrightKernelApp(IPKernelApp):
 
 def main() -> None:
     """Runs the kernel until it is told to end."""
+    keeping = Keeping.from_environment()
+    if keeping is not None:
+        confine.drop_capabilities()
+        confine.apply(keeping.limits)
     CellwrightKernelApp.launch_instance()

@@ -20,6 +20,8 @@ class Profile:
     prompt: str
     tools: tuple[str, ...]
     max_iterations: int | None = None
+    allowed_imports: tuple[str, ...] | None = None
+    """Modules that this agent's cells may import, `stdlib` for all of Python's own; None for any."""
 
 
 BUILT_IN = (
