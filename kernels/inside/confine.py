@@ -124,7 +124,7 @@ class ImportGate:
         self._namespace, self._always = namespace, allowed
         self.for_this_cell: tuple[str, ...] | None = None
         self._import = builtins.__import__
-        builtins.__import__ = self
+        builtins.__import__ = self  # type: ignore[assignment]
 
     def __call__(
         self,
