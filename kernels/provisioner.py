@@ -6,19 +6,24 @@ this process) it starts kernels the ordinary way.
 
 from __future__ import annotations
 
+import json
 import os
-import select
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 
+import structlog
+from cellwright.kernels.errors import KernelNotStarted
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.isolation import kernel_environment
+from cellwright.kernels.process import WatchedProcess
 from cellwright.kernels.registry import Entry, Registry, start_time
+from cellwright.kernels.zygote import Spare, Zygote
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 from jupyter_client.provisioning import LocalProvisioner
+
+log = structlog.get_logger(__name__)
 
 
 class ReportingRestarter(AsyncIOLoopKernelRestarter):
@@ -31,58 +36,22 @@ class ReportingRestarter(AsyncIOLoopKernelRestarter):
         self.stop()
 
 
-class AdoptedProcess:
-    """What `LocalProvisioner` uses of `Popen`, for a process that is not our child."""
-
-    stdin = stdout = stderr = None
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        self._handle = os.pidfd_open(pid)
-
-    def _ended(self, timeout_ms: int | None) -> bool:
-        poll = select.poll()
-        poll.register(self._handle, select.POLLIN)
-        return bool(poll.poll(timeout_ms))
-
-    def poll(self) -> int | None:
-        if self.returncode is None and self._ended(0):
-            self.returncode = self._exit_code()
-        return self.returncode
-
-    def _exit_code(self) -> int:
-        try:  # In a container where we are process 1, orphans become ours to reap.
-            found = os.waitid(os.P_PIDFD, self._handle, os.WEXITED | os.WNOHANG)
-        except OSError:
-            return -255
-        if found is None:
-            return -255
-        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        self._ended(None if timeout is None else int(timeout * 1000))
-        return self.poll()
-
-    def send_signal(self, number: int) -> None:
-        signal.pidfd_send_signal(self._handle, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-
 class CellwrightProvisioner(LocalProvisioner):
     """Detached kernels over `ipc` sockets in a private folder, noted in a registry."""
 
     keeping: ClassVar[Keeping | None] = None
     """Set by the server that keeps kernels in this process."""
 
+    zygote: ClassVar[Zygote | None] = None
+    """Forks kernels, where there is one."""
+
     _entry: Entry | None = None
+    _spare: Spare | None = None
+    _files: str | None = None
+    """What names sockets and connection file: the kernel's id, or that of the spare that it was."""
+
     connection_info: KernelConnectionInfo
-    process: subprocess.Popen[bytes] | AdoptedProcess | None
+    process: subprocess.Popen[bytes] | WatchedProcess | None
 
     @property
     def _registry(self) -> Registry:
@@ -99,35 +68,48 @@ class CellwrightProvisioner(LocalProvisioner):
         if self._entry is not None:
             connection = self._registry.connection(self._entry)
             manager.load_connection_info(connection)
-            manager.connection_file = self._entry.connection_file
+            manager.connection_file = str(self._registry.connection_file(self._entry.files))
+            self._files = self._entry.files
             self.connection_info = manager.get_connection_info()
             return {**kwargs, "cmd": [], "env": kwargs.get("env", {})}
-        manager.transport = "ipc"
-        manager.ip = str(self._registry.folder / self.kernel_id[:8])
+        environment = kernel_environment(kwargs.get("env") or os.environ, self.keeping.to_environment())
+        kwargs["env"] = environment
+        cwd = os.fspath(kwargs.get("cwd") or os.getcwd())
+        # A restart keeps its sockets: clients are connected to them.
+        if (
+            self._files is None
+            and self.zygote is not None
+            and self._may_fork(manager.kernel_spec.argv, environment, cwd)
+        ):
+            self._spare = await self.zygote.take(environment, cwd)
+        self._files = self._spare.files if self._spare is not None else self._files or self.kernel_id
+        connection_file = self._registry.connection_file(self._files)
         manager.cache_ports = False
-        manager.connection_file = str(self._registry.connection_file(self.kernel_id))
-        kwargs["env"] = kernel_environment(kwargs.get("env") or os.environ, self.keeping.to_environment())
+        manager.connection_file = str(connection_file)
+        if self._spare is not None:
+            manager.load_connection_info(json.loads(connection_file.read_text()))
+            self.connection_info = manager.get_connection_info()
+            return {**kwargs, "cmd": []}
+        manager.transport = "ipc"
+        manager.ip = str(self._registry.folder / self._files[:8])
         return dict(await super().pre_launch(**kwargs))
+
+    def _may_fork(self, command: list[str], environment: dict[str, str], cwd: str) -> bool:
+        return self.zygote is not None and self.zygote.fits(command, environment, cwd)
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         if self.keeping is None:
             return await super().launch_kernel(cmd, **kwargs)
         if self._entry is not None:
-            self.process = AdoptedProcess(self._entry.pid)
+            self.process = WatchedProcess(self._entry.pid)
             self.pid = self.pgid = self._entry.pid
             self.cwd = self._entry.cwd
             return self.connection_info
         cwd = os.fspath(kwargs.get("cwd") or os.getcwd())
-        # Everything the kernel has to say goes over its sockets; what it inherits must not be the server's terminal.
-        self.process = subprocess.Popen(
-            cmd,
-            env=kwargs["env"],
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        if self._spare is not None:
+            self.process, self._spare = self._spare.process, None
+        else:
+            self.process = await self._forked(cmd, kwargs["env"], cwd) or _spawned(cmd, kwargs["env"], cwd)
         self.pid = self.pgid = self.process.pid
         self.cwd = cwd
         assert self.kernel_id is not None
@@ -139,13 +121,35 @@ class CellwrightProvisioner(LocalProvisioner):
                     kernel_name=getattr(self.parent, "kernel_name", ""),
                     pid=self.pid,
                     started=started,
-                    connection_file=str(self._registry.connection_file(self.kernel_id)),
+                    files=self._files or self.kernel_id,
                     cwd=cwd,
                 )
             )
         return self.connection_info
 
+    async def _forked(self, cmd: list[str], environment: dict[str, str], cwd: str) -> WatchedProcess | None:
+        if self.zygote is None or not self._may_fork(cmd, environment, cwd):
+            return None
+        try:
+            return await self.zygote.fork(cmd[3:], environment, cwd)
+        except KernelNotStarted as error:
+            log.warning("kernel_not_forked", error=str(error), instead="it starts the ordinary way")
+            return None
+
     async def cleanup(self, restart: bool = False) -> None:
         await super().cleanup(restart=restart)
         if self.keeping is not None and not restart and self.kernel_id is not None:
             self._registry.remove(self.kernel_id)
+
+
+def _spawned(cmd: list[str], environment: dict[str, str], cwd: str) -> subprocess.Popen[bytes]:
+    # Everything the kernel has to say goes over its sockets; what it inherits must not be the server's terminal.
+    return subprocess.Popen(
+        cmd,
+        env=environment,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

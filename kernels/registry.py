@@ -12,13 +12,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """A running kernel: `started` is the process's start time, so that a number used again is not mistaken for it."""
+    """A running kernel: `started` is the process's start time, so that a number used again is not mistaken for it.
+
+    `files` names its connection file and sockets: the kernel's own id, or that of the spare that it was.
+    """
 
     kernel_id: str
     kernel_name: str
     pid: int
     started: str
-    connection_file: str
+    files: str
     cwd: str
 
 
@@ -41,45 +44,56 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def _path(self, kernel_id: str) -> Path:
-        return self.folder / f"{kernel_id}.registered"
+    def _path(self, kernel_id: str) -> Path | None:
+        return next(iter(self.folder.glob(f"{kernel_id}.*.registered")), None)
 
     def connection_file(self, kernel_id: str) -> Path:
         return self.folder / f"kernel-{kernel_id}.json"
 
     def add(self, entry: Entry) -> None:
-        temporary = self._path(entry.kernel_id).with_suffix(".adding")
+        # Both names stand in the file's: the kernel removes what holds the name of its files, we what holds its id.
+        place = self.folder / f"{entry.kernel_id}.{entry.files}.registered"
+        temporary = place.with_suffix(".adding")
         temporary.write_text(json.dumps(asdict(entry)))
-        temporary.rename(self._path(entry.kernel_id))
+        temporary.rename(place)
 
     def find(self, kernel_id: str) -> Entry | None:
         """The entry, if its kernel still runs."""
         try:
-            entry = Entry(**json.loads(self._path(kernel_id).read_text()))
+            path = self._path(kernel_id)
+            entry = None if path is None else Entry(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
             return None
-        return entry if start_time(entry.pid) == entry.started else None
+        return entry if entry is not None and start_time(entry.pid) == entry.started else None
 
     def living(self) -> list[Entry]:
         """Kernels that run; what others left behind is removed."""
         found = []
         for path in sorted(self.folder.glob("*.registered")):
-            entry = self.find(path.stem)
+            kernel_id = path.name.partition(".")[0]
+            entry = self.find(kernel_id)
             if entry is None:
-                self.remove(path.stem)
+                self.remove(kernel_id)
             else:
                 found.append(entry)
         return found
 
     def remove(self, kernel_id: str) -> None:
         """Removes the entry, the sockets and all other files of a kernel."""
+        path = self._path(kernel_id) if self.folder.is_dir() else None
+        if path is not None:
+            self.remove_files(path.name.split(".")[1])
+        self.remove_files(kernel_id)
+
+    def remove_files(self, files: str) -> None:
+        """Removes what is called by that name: connection file, sockets, entry."""
         if not self.folder.is_dir():
             return
         for name in os.listdir(self.folder):
-            if kernel_id in name or name.startswith(f"{kernel_id[:8]}-"):
+            if files in name or name.startswith(f"{files[:8]}-"):
                 with contextlib.suppress(OSError):
                     os.unlink(self.folder / name)
 
     def connection(self, entry: Entry) -> dict[str, Any]:
         """What the kernel's connection file holds."""
-        return dict(json.loads(Path(entry.connection_file).read_text()))
+        return dict(json.loads(self.connection_file(entry.files).read_text()))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,6 +20,7 @@ from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.isolation import kernel_environment
 from cellwright.kernels.provisioner import CellwrightProvisioner
 from cellwright.kernels.registry import Registry
+from cellwright.kernels.zygote import Zygote
 from jupyter_client import protocol_version
 
 START_S = 60.0
@@ -34,12 +36,16 @@ def kernelspec_folder() -> str:
 class SessionKernels:
     """Starts, finds, adopts and ends kernels by session id. Kernels that `keeping` names outlive this process."""
 
-    def __init__(self, manager: Any, keeping: Keeping | None, default_name: str) -> None:
+    def __init__(self, manager: Any, keeping: Keeping | None, default_name: str, warm: int = 0) -> None:
         self.manager, self.keeping, self.default_name = manager, keeping, default_name
         self._connections: dict[str, KernelConnection] = {}
         self._starting: dict[str, asyncio.Lock] = {}
         self._ending: set[str] = set()
         CellwrightProvisioner.keeping = keeping
+        self.zygote: Zygote | None = None
+        if keeping is not None and warm > 0 and sys.platform == "linux":
+            self.zygote = CellwrightProvisioner.zygote = Zygote(keeping, warm)
+            self.zygote.start()
         folders = manager.kernel_spec_manager.kernel_dirs
         if kernelspec_folder() not in folders:
             manager.kernel_spec_manager.kernel_dirs = [*folders, kernelspec_folder()]
@@ -60,6 +66,10 @@ class SessionKernels:
     @property
     def live(self) -> int:
         return sum(1 for connection in self._connections.values() if not connection.died.done())
+
+    @property
+    def spares(self) -> int:
+        return 0 if self.zygote is None else self.zygote.spares
 
     def sessions(self) -> list[Any]:
         """Sessions whose kernel lives here."""
@@ -197,6 +207,9 @@ class SessionKernels:
 
     async def close(self, *, leave: bool = False) -> None:
         """Ends all kernels; with `leave` only the connections."""
+        if self.zygote is not None:
+            CellwrightProvisioner.zygote = None
+            await self.zygote.close()
         if leave:
             for session_id in list(self._connections):
                 connection = self._connections.pop(session_id)

@@ -122,7 +122,9 @@ class Cellwright:
         self.artifacts = Artifacts(self._pool, self.log, self._objects, self.folder.secret("links"))
         self.rows = SessionRows(self._pool)
         cells = Cells(self._pool)
-        self.kernels = SessionKernels(self._kernel_manager, self._keeping(), settings.kernel_name)
+        self.kernels = SessionKernels(
+            self._kernel_manager, self._keeping(), settings.kernel_name, settings.warm_kernels
+        )
         self._checkpoints = Checkpoints(
             self._pool, self.artifacts, settings.data_dir / "exchange", settings.checkpoint_limit_bytes
         )
@@ -234,7 +236,7 @@ class Cellwright:
             "status": "ok" if well and stores["redis"]["status"] == "ok" else "degraded" if well else "unavailable",
             "version": package_version(),
             "stores": stores,
-            "kernels": {"live": self.kernels.live},
+            "kernels": {"live": self.kernels.live, "spare": self.kernels.spares},
             "model": self.models.default(),
             "agents": list(profiles()),
         }

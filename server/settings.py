@@ -51,6 +51,7 @@ class Settings(Frozen):
     context_tokens: int = Field(48_000, ge=2_000, description="Budget for what a model is sent")
 
     kernel_name: str = "cellwright"
+    warm_kernels: int = Field(1, ge=0, le=16, description="Kernels started beforehand; 0: none, and no zygote either")
     kernel_grace_s: float = Field(900.0, gt=0, description="How long kernels outlive a server that crashed")
     cell_timeout_s: float | None = Field(None, gt=0)
     memory_limit_bytes: int | None = Field(None, ge=256 << 20, description="Address space of a kernel, and of a child")

@@ -85,7 +85,13 @@ async def settings(
     request: pytest.FixtureRequest, data_dir: Path, services: Services | None, model: OpenAIServer
 ) -> AsyncIterator[Settings]:
     """Settings for one column of the store table, with a database and a bucket of the test's own."""
-    values = {"data_dir": data_dir, "model": "openai/scripted", "api_base": model.url, "api_key": "sk-scripted"}
+    values = {
+        "data_dir": data_dir,
+        "model": "openai/scripted",
+        "api_base": model.url,
+        "api_key": "sk-scripted",
+        "warm_kernels": 0,
+    }
     if request.param == "embedded":
         yield Settings(**values)
         return

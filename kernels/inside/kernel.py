@@ -180,10 +180,17 @@ class CellwrightKernelApp(IPKernelApp):
         os._exit(0)
 
 
-def main() -> None:
-    """Runs the kernel until it is told to end."""
+def prepare(argv: list[str] | None = None) -> CellwrightKernelApp:
+    """A kernel that has bound its sockets and waits to be started; confined, if a server keeps it."""
     keeping = Keeping.from_environment()
     if keeping is not None:
         confine.drop_capabilities()
         confine.apply(keeping.limits)
-    CellwrightKernelApp.launch_instance()
+    app: CellwrightKernelApp = CellwrightKernelApp.instance()
+    app.initialize(argv)
+    return app
+
+
+def main() -> None:
+    """Runs the kernel until it is told to end."""
+    prepare().start()
