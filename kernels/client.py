@@ -1,4 +1,4 @@
-"""One connection to one kernel: its own sockets that drop nothing, readiness without waiting, and news of its death."""
+"""One connection to one kernel: readiness without waiting, requests and their answers, and news of its death."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import Callable
-from queue import Empty
 from typing import Any
 
 import structlog
-import zmq
-import zmq.asyncio
+from cellwright.kernels import injected
 from cellwright.kernels.errors import KernelDied, KernelNotStarted, KernelUnreachable
-from jupyter_client.asynchronous.client import AsyncKernelClient
-from jupyter_client.session import Session
+from cellwright.kernels.wires import GatewayWire, Message, Wire, ZmqWire
 
 LOOK_EVERY_S = 0.25
+LOOK_FAR_EVERY_S = 2.0
 ASK_EVERY_S = 0.5
-LOOK_AGAIN_S = 1.0
 ANSWER_S = 600.0
 QUEUED_MESSAGES = 1_000
-OVERVIEW = "__import__('cellwright.kernels.inside.inspect', fromlist=['told']).told()"
 
 log = structlog.get_logger(__name__)
-Message = dict[str, Any]
 
 
 class Exchange:
@@ -48,37 +42,28 @@ class KernelConnection:
         self.execution_state = "starting"
         self.last_variables: list[dict[str, Any]] = []
         self.watched = False
+        self.shares_disk = True
         self._exchanges: dict[str, Exchange] = {}
         self._first_published = asyncio.Event()
-        self._client: Any = None
+        self._wire: Wire | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._sending = asyncio.Lock()
 
     @property
     def remote(self) -> bool:
-        """Whether the kernel runs behind a gateway, and shares neither disk nor process table with us."""
-        return hasattr(self.manager, "gateway_client") or not hasattr(self.manager, "get_connection_info")
+        """Whether the kernel runs behind a gateway, and shares no process table with us, and perhaps no disk."""
+        return hasattr(self.manager, "kernels_url")
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a kernel of Cellwright's, which fences, spools, and tells its variables unasked."""
+        provisioner = getattr(self.manager, "provisioner", None)
+        return getattr(provisioner, "keeping", None) is not None
 
     def open(self) -> None:
         """Connects and begins to listen."""
-        if self.remote:
-            self._client = self.manager.client()
-        else:
-            context = zmq.asyncio.Context()
-            context.setsockopt(zmq.RCVHWM, 0)
-            info = self.manager.get_connection_info()
-            # A session of its own: two clients that share one share a ZMQ identity, and each other's replies.
-            session = Session(key=self.manager.session.key, signature_scheme=info["signature_scheme"])
-            self._client = AsyncKernelClient(context=context, session=session)
-            self._client.load_connection_info({k: v for k, v in info.items() if k != "key"})
-        self._client.start_channels(  # noqa: S604 (a channel, no shell)
-            shell=True, iopub=True, stdin=False, hb=False, control=False
-        )
-        self._tasks = [
-            asyncio.create_task(self._pump(self._client.iopub_channel, self._heard_published), name="iopub"),
-            asyncio.create_task(self._pump(self._client.shell_channel, self._heard_reply), name="shell"),
-            asyncio.create_task(self._watch(), name="death"),
-        ]
+        self._wire = GatewayWire(self.kernel_id) if self.remote else ZmqWire(self.manager)
+        self._wire.open(self._heard_published, self._heard_reply)
+        self._tasks = [asyncio.create_task(self._watch(), name="death")]
 
     async def ready(self, timeout_s: float) -> None:
         """Returns when the kernel answers on both channels; raises KernelNotStarted."""
@@ -116,17 +101,13 @@ class KernelConnection:
         metadata: dict[str, Any] | None = None,
     ) -> Exchange:
         """Sends a request on the shell channel, under `message_id` if one is given."""
-        message = self._client.session.msg(kind, content, metadata=metadata)
+        assert self._wire is not None
+        message = self._wire.session.msg(kind, content, metadata=metadata)
         if message_id is not None:
             message["msg_id"] = message["header"]["msg_id"] = message_id
         exchange = Exchange(message["header"]["msg_id"])
         self._exchanges[exchange.message_id] = exchange
-        channel = self._client.shell_channel
-        if isinstance(getattr(channel, "socket", None), zmq.asyncio.Socket):
-            # Not `channel.send`: it goes around the asyncio socket, and may swallow the signal that a reply has come.
-            await channel.socket.send_multipart(self._client.session.serialize(message))
-        else:
-            channel.send(message)
+        await self._wire.send(message)
         return exchange
 
     def forget(self, exchange: Exchange) -> None:
@@ -159,7 +140,7 @@ class KernelConnection:
 
     async def learn_variables(self) -> None:
         """Asks for the variables now, as soon as the kernel is not busy; raises KernelUnreachable."""
-        self.last_variables = await self.evaluate(OVERVIEW, timeout_s=ANSWER_S)
+        self.last_variables = await self.evaluate(injected.call("inspect", "told()"), timeout_s=ANSWER_S)
 
     def ask_variables(self) -> None:
         """Learns the variables of a kernel that others started, in the background."""
@@ -170,28 +151,13 @@ class KernelConnection:
 
         self._tasks.append(asyncio.create_task(ask(), name="variables"))
 
-    async def _pump(self, channel: Any, heard: Callable[[Message], Any]) -> None:
-        while True:
-            try:
-                message = await channel.get_msg(timeout=LOOK_AGAIN_S)
-            except Empty:
-                continue
-            except ValueError as error:  # A signature that does not match, or a repeated message.
-                log.warning("kernel_message_refused", kernel_id=self.kernel_id, error=str(error))
-                continue
-            try:
-                result = heard(message)
-            except Exception as error:  # Any cell may send what it likes; what is no message is not heard.
-                log.warning("kernel_message_not_understood", kernel_id=self.kernel_id, error=repr(error))
-                continue
-            if result is not None:
-                await result
-
     def _heard_published(self, message: Message) -> Any:
         self._first_published.set()
         kind = message["header"]["msg_type"]
         if kind == "status":
-            self.execution_state = message["content"]["execution_state"]
+            self.execution_state = str(message["content"]["execution_state"])
+            if self.remote and self.execution_state in ("restarting", "autorestarting", "dead"):
+                self._dies("the gateway reports it as dead")
         exchange = self._exchanges.get(message["parent_header"].get("msg_id", ""))
         if exchange is not None:
             if kind == "execute_input":
@@ -207,14 +173,25 @@ class KernelConnection:
 
     async def _watch(self) -> None:
         process = self._process_id()
-        while True:
-            if not await self.manager.is_alive():
-                self.died.set_result(await self._cause())
-                return
-            if self._process_id() not in (None, process):
-                self.died.set_result("it was restarted from elsewhere")
-                return
-            await asyncio.sleep(LOOK_EVERY_S)
+        while not self.died.done():
+            if not await self._lives():
+                self._dies(await self._cause())
+            elif self._process_id() not in (None, process):
+                self._dies("it was restarted from elsewhere")
+            await asyncio.sleep(LOOK_FAR_EVERY_S if self.remote else LOOK_EVERY_S)
+
+    def _dies(self, cause: str) -> None:
+        if not self.died.done():
+            self.died.set_result(cause)
+
+    async def _lives(self) -> bool:
+        try:
+            return bool(await self.manager.is_alive())
+        except Exception as error:
+            if not self.remote:
+                raise
+            log.info("gateway_not_reached", kernel_id=self.kernel_id, error=str(error))
+            return True  # Not known to be dead; its WebSocket waits for it, too.
 
     def _process_id(self) -> int | None:
         found = getattr(getattr(self.manager, "provisioner", None), "pid", None)
@@ -242,10 +219,7 @@ class KernelConnection:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._client is not None:
-            self._client.stop_channels()
-            context = getattr(self._client, "context", None)
-            if context is not None and not self.remote:
-                context.destroy(linger=0)
+        if self._wire is not None:
+            await self._wire.close()
         if not self.died.done():
             self.died.cancel()

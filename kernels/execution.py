@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cellwright.kernels.client import Exchange, KernelConnection, Message
+from cellwright.kernels.client import Exchange, KernelConnection
 from cellwright.kernels.inside import spool
 from cellwright.kernels.messages import change
 from cellwright.kernels.messages import count as counted
+from cellwright.kernels.wires import Message
 from cellwright.notebooks.outputs import Change
 from jupyter_client.session import Session
 

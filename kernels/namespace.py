@@ -9,23 +9,20 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from cellwright.kernels import injected
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelUnreachable
 
 Manifest = dict[str, Any]
 SAVE_S = 600.0
 CHUNK_BYTES = 4 << 20
-MODULE = "cellwright_checkpoint"
-SOURCE = (Path(__file__).parent / "inside" / "checkpoint.py").read_text()
 
 
 async def _ask(connection: KernelConnection, do: str, **arguments: Any) -> Any:
     """Has the kernel do it by our own version of the code, whatever is installed where it runs."""
-    run = "(lambda module: (exec({source!r}, module.__dict__), module.call({request!r}))[1])({module})"
-    module = f"__import__('types').ModuleType({MODULE!r})"
     request = json.dumps({"do": do, **arguments})
     try:
-        return await connection.evaluate(run.format(source=SOURCE, request=request, module=module), SAVE_S)
+        return await connection.evaluate(injected.call("checkpoint", f"call({request!r})"), SAVE_S)
     except KernelUnreachable:
         if connection.execution_state == "busy":
             await connection.interrupt()

@@ -22,6 +22,7 @@ from cellwright.kernels.provisioner import CellwrightProvisioner
 from cellwright.kernels.registry import Registry
 from cellwright.kernels.zygote import Zygote
 from jupyter_client import protocol_version
+from jupyter_core.utils import ensure_async
 
 START_S = 60.0
 
@@ -59,9 +60,15 @@ class SessionKernels:
         connection = self._connections.get(session_id)
         return None if connection is None or connection.died.done() else connection
 
-    def names(self) -> set[str]:
+    @property
+    def remote(self) -> bool:
+        """Whether kernels run behind a gateway, which outlives us."""
+        return hasattr(self.manager, "kernels_url")
+
+    async def names(self) -> set[str]:
         """Kernelspecs that a session may ask for."""
-        return set(self.manager.kernel_spec_manager.find_kernel_specs())
+        found = await asyncio.to_thread(self.manager.kernel_spec_manager.get_all_specs)
+        return set(await ensure_async(found))
 
     @property
     def live(self) -> int:
@@ -85,10 +92,16 @@ class SessionKernels:
         # Whatever the kernelspec: secrets of the server's stay with the server.
         environment = kernel_environment(os.environ, {})
         try:
-            await self.manager.start_kernel(
-                kernel_id=kernel_id, kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=environment
-            )
-            return await self._connect(session_id, kernel_id, wait=True)
+            if self.remote:
+                kernel_id = await self._start_far(name, cwd)
+            else:
+                await self.manager.start_kernel(
+                    kernel_id=kernel_id, kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=environment
+                )
+            connection = await self._connect(session_id, kernel_id, wait=True)
+            if self.remote:
+                await self._enter(connection, cwd)
+            return connection
         except Exception as error:
             await self._abandon(kernel_id)
             if isinstance(error, KernelNotStarted):
@@ -97,6 +110,23 @@ class SessionKernels:
         except asyncio.CancelledError:
             await asyncio.shield(self._abandon(kernel_id))
             raise
+
+    async def _start_far(self, name: str | None, cwd: Path) -> str:
+        """Has the gateway start a kernel, which it names itself."""
+        if name is None and self.default_name in await self.names():
+            name = self.default_name
+        return str(
+            await self.manager.start_kernel(
+                kernel_name=name or self.manager.default_kernel_name, cwd=str(cwd), env={"KERNEL_WORKING_DIR": str(cwd)}
+            )
+        )
+
+    async def _enter(self, connection: KernelConnection, cwd: Path) -> None:
+        """Goes to the workspace where the gateway's machine has the same disk."""
+        os_, json_ = "__import__('os')", "__import__('json')"
+        here = repr(str(cwd))
+        expression = f"{json_}.dumps({os_}.path.isdir({here}) and not {os_}.chdir({here}))"
+        connection.shares_disk = bool(await connection.evaluate(expression))
 
     async def _abandon(self, kernel_id: str) -> None:
         """Ends a kernel whose start did not come to its end."""
@@ -108,7 +138,9 @@ class SessionKernels:
 
     async def adopt(self, session_id: str, kernel_id: str) -> KernelConnection | None:
         """The kernel that a former server left for this session, if it still runs."""
-        if kernel_id not in self.manager and not await self.adopt_kernel(kernel_id):
+        if self.remote:
+            await self.manager.start_kernel(kernel_id=kernel_id)
+        elif kernel_id not in self.manager and not await self.adopt_kernel(kernel_id):
             return None
         if not await self.manager.get_kernel(kernel_id).is_alive():
             return None
@@ -210,7 +242,11 @@ class SessionKernels:
         if self.zygote is not None:
             CellwrightProvisioner.zygote = None
             await self.zygote.close()
-        if leave:
+        if self.remote:
+            # The gateway outlives us, and another server may go on with them. The manager would end what it knows.
+            for kernel_id in [connection.kernel_id for connection in self._connections.values()]:
+                self.manager.remove_kernel(kernel_id)
+        if leave or self.remote:
             for session_id in list(self._connections):
                 connection = self._connections.pop(session_id)
                 await connection.close()

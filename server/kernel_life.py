@@ -227,6 +227,9 @@ class KernelLife:
 
     async def close(self) -> None:
         """Hibernates every kernel that can be, within STOP_WITHIN_S, and ends all."""
+        if self._kernels.remote:
+            await self._kernels.close()
+            return
         several = asyncio.Semaphore(AT_ONCE)
 
         async def one(session_id: SessionId) -> None:

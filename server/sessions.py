@@ -51,7 +51,7 @@ class Sessions:
     ) -> Session:
         """A new session, with its folder and no kernel yet; raises Invalid, or Conflict for a key in use."""
         chosen = profile(agent or DEFAULT)
-        if kernel is not None and kernel not in await asyncio.to_thread(self._t.kernels.names):
+        if kernel is not None and kernel not in await self._t.kernels.names():
             raise Invalid(f"There is no kernelspec {kernel!r} on this server.")
         if model is not None:
             await self._models.get(model)

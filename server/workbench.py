@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 import structlog
+from cellwright.kernels import injected
 from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.errors import KernelDied, KernelUnreachable
 from cellwright.kernels.execution import OBEY_WITHIN_S, Execution, Finished, reattach, spool_file
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.notebooks.document import SKIP_TAG, Cell, Output
@@ -304,8 +306,11 @@ class Workbench:
         tags = await self._tagging(started, status, completed)
         if tags is not None:
             events.append(tags)
-        if connection is not None and finished.variables is not None:
-            changed = variables_changed(connection, finished.variables)
+        now = finished.variables
+        if connection is not None and now is None and status in (CellStatus.OK, CellStatus.ERROR):
+            now = await _asked_for(connection)
+        if connection is not None and now is not None:
+            changed = variables_changed(connection, now)
             if changed is not None:
                 events.append(changed)
         await self.record(*events)
@@ -499,6 +504,14 @@ def _why(error: Exception) -> str:
     return str(getattr(error, "log_message", None) or error)[:500]
 
 
+async def _asked_for(connection: KernelConnection) -> list[dict[str, Any]] | None:
+    """The variables of a kernel that does not tell them unasked; None where it cannot."""
+    try:
+        return list(await connection.evaluate(injected.call("inspect", "told()")))
+    except (KernelUnreachable, KernelDied):
+        return None
+
+
 def _started(event: e.Event, execution_id: str) -> bool:
     return isinstance(event, e.CellStarted) and event.execution_id == execution_id
 
@@ -523,8 +536,7 @@ async def look_at(connection: KernelConnection, name: str) -> Variable | None:
     """Asks the kernel about one variable; raises KernelUnreachable while it is busy."""
     if not name.isidentifier():
         return None
-    module = "cellwright.kernels.inside.inspect"
-    told = await connection.evaluate(f"__import__({module!r}, fromlist=['describe']).describe({name!r})")
+    told = await connection.evaluate(injected.call("inspect", f"describe({name!r})"))
     return None if told is None else Variable.model_validate(told)
 
 

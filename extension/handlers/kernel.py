@@ -6,17 +6,19 @@ import asyncio
 from datetime import UTC, datetime
 
 from cellwright.extension.endpoint import Call, Route
+from cellwright.kernels.client import KernelConnection
 from cellwright.server.domain import SessionStatus, Variable
 from cellwright.server.errors import NotFound
 from cellwright.server.kernel_life import workspace_of
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Kernel(BaseModel):
     id: str | None
     name: str
-    status: str
+    status: str = Field(description="starting, idle, busy, hibernated, elsewhere (on another server) or none")
     incarnation: int
+    missing: list[str] = Field([], description="What this kernel cannot do, by name")
 
 
 class VariableList(BaseModel):
@@ -38,13 +40,28 @@ class FileList(BaseModel):
 async def get(call: Call) -> Kernel:
     session = await call.session()
     connection = call.app.sessions.kernel(session)
-    hibernated = session.status is SessionStatus.HIBERNATED
+    absent = "elsewhere" if session.kernel_id else "none"
+    if session.status is SessionStatus.HIBERNATED:
+        absent = "hibernated"
     return Kernel(
-        id=connection.kernel_id if connection else None,
+        id=connection.kernel_id if connection else session.kernel_id,
         name=session.kernel_name or call.app.settings.kernel_name,
-        status=connection.execution_state if connection else "hibernated" if hibernated else "none",
+        status=connection.execution_state if connection else absent,
         incarnation=session.kernel_incarnation,
+        missing=lacks(connection) if connection else [],
     )
+
+
+def lacks(connection: KernelConnection) -> list[str]:
+    """What Cellwright's own kernels have and this one does not."""
+    missing = []
+    if not connection.ours:
+        missing = ["at most once across servers", "output kept while no server listens", "bounded output", "limits"]
+    if connection.remote:
+        missing.append("adoption after the gateway restarts it")
+    if not connection.shares_disk:
+        missing.append("the workspace's files")
+    return missing
 
 
 async def act(call: Call) -> Kernel:

@@ -428,7 +428,7 @@ def test_a_file_where_the_folder_belongs(jupyter: JupyterServer, session: str) -
     upload = {"file": ("a.csv", b"a\n1\n")}
     told = problem(jupyter.http.post(f"/sessions/{session}/upload", files=upload), 409)
     assert "file where the session's folder belongs" in told["detail"]
-    turn = jupyter.call("POST", f"/sessions/{session}/execute?respond=async", json={"source": "1"})["turn_id"]
+    turn = jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "1"})["turn_id"]
     ended = jupyter.until_ended(turn)
     assert ended["status"] == "failed"
     assert "file where" in ended["cause"]
@@ -442,7 +442,7 @@ def test_the_folder_deleted_while_a_cell_runs(jupyter: JupyterServer, session: s
     """The notebook is saved again where it belongs."""
     told = jupyter.call("GET", f"/sessions/{session}")
     source = "import os, shutil; shutil.rmtree(os.getcwd()); 'gone'"
-    turn = jupyter.call("POST", f"/sessions/{session}/execute?respond=async", json={"source": source})["turn_id"]
+    turn = jupyter.call("POST", f"/sessions/{session}/execute", json={"source": source})["turn_id"]
     assert jupyter.until_ended(turn)["status"] == "completed"
     assert "rmtree" in (jupyter.root / told["notebook_path"]).read_text()
 
