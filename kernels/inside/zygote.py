@@ -13,6 +13,7 @@ When the server's end closes, the zygote leaves. Its kernels live on: each watch
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import ctypes
 import gc
@@ -26,7 +27,7 @@ import socket
 import sys
 import threading
 import time
-import warnings
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 IMPORTS = (
@@ -61,11 +62,14 @@ def say(to: socket.socket, message: Spec, descriptors: tuple[int, ...] = ()) -> 
 def load() -> None:
     """Imports what kernels use, and uses each library once, so that what it makes lazily is shared as well."""
     os.environ.setdefault("MPLBACKEND", INLINE)
+    # pandas decides by this name, when it is imported, how wide a table may be printed.
+    builtins.get_ipython = lambda: SimpleNamespace(kernel=None)  # type: ignore[attr-defined]
     for name in IMPORTS:
-        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+        with contextlib.suppress(Exception):
             importlib.import_module(name)
-    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+    with contextlib.suppress(Exception):
         _use()
+    del builtins.get_ipython  # type: ignore[attr-defined]
     # It ties itself to the running shell when it is imported: that must happen in the kernel.
     for name in [name for name in sys.modules if name.startswith("matplotlib_inline")]:
         del sys.modules[name]

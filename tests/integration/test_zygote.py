@@ -156,6 +156,24 @@ async def test_no_randomness_in_common(keeping: Keeping, tmp_path: Path) -> None
     assert all(len(set(column)) == 3 for column in zip(*drawn, strict=True))
 
 
+async def test_libraries_are_set_up_alike(keeping: Keeping, tmp_path: Path) -> None:
+    """What libraries decide when they are imported is as in a kernel that imported them itself."""
+    source = (
+        "import json, warnings, matplotlib, numpy as np, pandas as pd\nimport pandas._config.config as c\n"
+        "options = {key: str(pd.get_option(key)).lower() for key in sorted(c._registered_options)}\n"
+        "json.dump([options, {k: str(v) for k, v in matplotlib.rcParams.items()}, str(np.get_printoptions()),"
+        " [str(f) for f in warnings.filters]], open('told.json', 'w'))"
+    )
+    told = []
+    for warm in (0, 1):
+        async with opened(keeping, warm) as kernels:
+            await run(await kernels.start("s", None, tmp_path), source)
+        told.append(json.loads((tmp_path / "told.json").read_text()))
+    plain, forked = told
+    assert plain[:3] == forked[:3]
+    assert set(plain[3]) <= set(forked[3])
+
+
 async def test_many_at_once(keeping: Keeping, tmp_path: Path) -> None:
     """Twenty started together are twenty kernels; the spares are made anew."""
     async with opened(keeping, 2) as kernels:
