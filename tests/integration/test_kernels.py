@@ -8,6 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
+import psutil
 import pytest
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelNotStarted, KernelUnreachable
@@ -224,3 +225,112 @@ async def test_whatever_a_cell_sends(kernel: KernelConnection, source: str) -> N
         assert "second line" in str(outputs)
     ended, outputs = await run(kernel, "print('as ever')")
     assert (ended.status, outputs[0]["text"]) == ("ok", "as ever\n")
+
+
+async def test_a_million_lines(kernel: KernelConnection, keeping: Keeping) -> None:
+    """All of them are in the text file, head and tail in the outputs, and the count of what was left out is right."""
+    execution_id = str(uuid.uuid4())
+    ended, outputs = await run(kernel, "for i in range(1_000_000): print(i)", execution_id=execution_id)
+    assert ended.status == "ok"
+    whole = (Path(keeping.folder) / f"{execution_id}.stdout").read_text()
+    assert whole == "".join(f"{i}\n" for i in range(1_000_000))
+    shown = "".join(output["text"] for output in outputs)
+    assert shown.startswith("0\n1\n2\n")
+    assert shown.endswith("999998\n999999\n")
+    assert len(shown) < 2 * INLINE_BYTES
+
+
+async def test_a_gigabyte_is_held_nowhere(kernels: SessionKernels, keeping: Keeping, tmp_path: Path) -> None:
+    """Neither the kernel nor the reader grows by what is printed, and the reader stays awake throughout."""
+    kernel = await kernels.start("s", None, tmp_path)
+    source = (
+        "import resource\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nline = 'x' * 999_999 + '\\n'"
+    )
+    await run(kernel, source)
+    process = psutil.Process()
+    before, awake = process.memory_info().rss, 0
+
+    async def stay_awake() -> None:
+        nonlocal awake
+        while True:
+            await asyncio.sleep(0.05)
+            awake += 1
+
+    watching = asyncio.create_task(stay_awake())
+    ended, _ = await run(kernel, "for _ in range(1_000): print(line, end='')")
+    watching.cancel()
+    assert ended.status == "ok"
+    assert awake > 5
+    assert process.memory_info().rss - before < 100 << 20
+    _, outputs = await run(kernel, "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before")
+    assert int(outputs[0]["data"]["text/plain"]) < 100 << 10
+
+
+async def test_a_reader_that_stalls(kernel: KernelConnection) -> None:
+    """Twenty thousand flushed prints, read only six seconds later, are all there, once and in order."""
+    execution = Execution(kernel, str(uuid.uuid4()), "for i in range(20_000): print(i % 10, end='', flush=True)")
+    area = OutputArea()
+    stalled = False
+    async for event in execution.run():
+        if isinstance(event, Finished):
+            assert event.status == "ok"
+            break
+        if not stalled:
+            stalled = True
+            time.sleep(6)
+        area.apply(event)
+    assert "".join(output["text"] for output in area.outputs) == "0123456789" * 2_000
+
+
+HARD = {
+    "an array of ten gigabytes": "import numpy as np; it = np.zeros(10_000_000_000, dtype='u1')",
+    "a repr that hangs": "class A:\n    def __repr__(self): import time; time.sleep(60)\nit = A()",
+    "a repr that raises": "class A:\n    def __repr__(self): raise ValueError\nit = A()",
+    "a repr that prints": "class A:\n    def __repr__(self): print('seen'); return 'a'\nit = A()",
+    "attributes that raise": "class A:\n    def __getattr__(self, name): raise RuntimeError(name)\nit = A()",
+    "a class that lies": "class A:\n    __class__ = property(lambda self: 1 / 0)\nit = A()",
+    "a length that hangs": "class A(list):\n    def __len__(self): import time; time.sleep(60)\nit = A()",
+    "a list of itself": "it = []; it.append(it)",
+    "ten million members": "it = list(range(10_000_000))",
+    "a wide table": "import pandas as pd, numpy as np; it = pd.DataFrame(np.zeros((3, 20_000)))",
+    "a number of a million digits": "it = 10 ** 1_000_000",
+}
+
+
+@pytest.mark.parametrize("what", HARD)
+async def test_looking_at_variables_costs_little(kernel: KernelConnection, what: str) -> None:
+    """Whatever a variable is, it is told by name and type, no code of its own is called, and nothing takes long."""
+    ended, outputs = await run(kernel, HARD[what])
+    assert ended.status == "ok"
+    assert "seen" not in str(outputs)
+    assert ended.variables is not None
+    assert "it" in {variable["name"] for variable in ended.variables}
+    again, _ = await run(kernel, "1")
+    assert again.status == "ok"
+    _, told = await run(
+        kernel,
+        "import time\nfrom cellwright.kernels.inside import inspect\nbegan = time.perf_counter()\n"
+        "inspect.overview(get_ipython())\nprint(time.perf_counter() - began)",
+    )
+    assert float(told[0]["text"]) < 1  # Milliseconds; the bound is for what hangs.
+
+
+async def test_widgets_and_progress(kernel: KernelConnection) -> None:
+    """Carriage returns, comm messages, Plotly, Vega and LaTeX come out as a notebook holds them."""
+    source = r"""
+import sys, time
+from IPython.display import Latex, display
+from comm import create_comm
+comm = create_comm(target_name="jupyter.widget", data={"state": {}}); comm.send({"a": 1}); comm.close()
+for i in range(3): sys.stdout.write(f"\r{i * 50} %"); sys.stdout.flush()
+display(Latex(r"$\frac{1}{2}$"))
+display({"application/vnd.vega.v5+json": {"marks": []}, "text/plain": "vega"}, raw=True)
+import plotly.graph_objects as go
+display(go.Figure(go.Scatter(y=[1, 2])))
+"""
+    ended, outputs = await run(kernel, source)
+    assert ended.status == "ok", outputs
+    assert outputs[0]["text"].split("\r")[-1] == "100 %"
+    kinds = [kind for output in outputs[1:] for kind in output["data"]]
+    for kind in ("text/latex", "application/vnd.vega.v5+json", "application/vnd.plotly.v1+json"):
+        assert kind in kinds
