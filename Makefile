@@ -45,6 +45,7 @@ fix: $(VENV)/dev.stamp ## Format, and mend what can be mended by itself
 	@$(BIN)/ruff check --fix .
 
 bench: $(VENV)/dev.stamp ## Measure, beside peers in the same run
+	@$(BIN)/python -m benchmarks.kernels
 	@$(BIN)/python -m benchmarks.path
 
 services: $(VENV)/dev.stamp ## Start Postgres, Redis and an S3 server on private ports, until Ctrl-C

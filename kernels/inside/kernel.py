@@ -110,6 +110,8 @@ class CellwrightKernel(IPythonKernel):
                 if left is not None:
                     content = {"name": stream.name, "text": left}
                     self.session.send(self.iopub_socket, "stream", content, parent=parent, ident=stream.topic)
+        # IPython keeps every shown bundle for `%notebook`: a notebook's worth of pictures, a second time.
+        self.shell.history_manager.outputs.clear()
         with contextlib.suppress(Exception):
             metadata["cellwright"] = {"variables": inspect.overview(self.shell)}
         self._reply = {"content": reply_content, "metadata": {"cellwright": metadata.get("cellwright")}}
