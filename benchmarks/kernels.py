@@ -99,9 +99,8 @@ async def ours(opened: SessionKernels, source: str) -> Callable[[], Awaitable[No
 
 async def starts() -> None:
     """From the request to the first answer."""
-    print(
-        f"\nstart to the first answer, ms (median of {ROUNDS})\n{'':<24}{'DataFrame':>12}{'ratio':>8}{'figure':>12}{'ratio':>8}"
-    )
+    print(f"\nstart to the first answer, ms (median of {ROUNDS})")
+    print(f"{'':<24}{'DataFrame':>12}{'ratio':>8}{'figure':>12}{'ratio':>8}")
     times: dict[str, dict[str, list[float]]] = {}
     async with kernels(1) as forked:
 
@@ -188,13 +187,9 @@ async def saving() -> None:
         await run(other, "big.sum()")
         read = time.perf_counter() - began
         shutil.rmtree(folder)
-    print(
-        f"\na table of 1 GB: made in {made:.2f} s; stored in {saved:.2f} s; again after a small change {again:.2f} s,"
-    )
-    print(
-        f"  {written:,} bytes written; a new kernel with it after {woken * 1000:.0f} ms ({made / woken:.0f}× sooner than"
-    )
-    print(f"  making it), and {read:.2f} s for its first use in full")
+    print(f"\na table of 1 GB: made in {made:.2f} s; stored in {saved:.2f} s; again after a small change in")
+    print(f"  {again:.2f} s, {written:,} bytes written; a new kernel with it after {woken * 1000:.0f} ms")
+    print(f"  ({made / woken:.0f}× sooner than making it), and {read:.2f} s for its first use in full")
 
 
 async def main() -> None:

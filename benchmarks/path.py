@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -79,7 +80,8 @@ app.initialize(["--no-browser", "--allow-root", "--ServerApp.port=0", "--ServerA
                 "--ServerApp.root_dir={folder}", "--ServerApp.jpserver_extensions={extensions}"])
 print(time.perf_counter() - began)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    environment = {**os.environ, "CELLWRIGHT_DATA_DIR": str(folder.parent / "load")}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     return float(run.stdout.split()[-1])
 
 

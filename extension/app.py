@@ -51,12 +51,13 @@ class CellwrightApp(ExtensionApp):
         self.cellwright = Cellwright(
             settings, server.kernel_manager, server.contents_manager, root, getattr(server, "connection_url", None)
         )
-        if not self.cellwright.folder.in_use():
+        free = not self.cellwright.folder.in_use()
+        if free:
             # A kernel that outlives a crash keeps its place in JupyterLab: the tab that was open finds it again.
             path = private_folder(settings.data_dir) / "jupyter-sessions.db"
             if server.session_manager.database_filepath == ":memory:":
                 server.session_manager.database_filepath = str(path)
-        if _leftovers(self.cellwright):
+        if free and _leftovers(self.cellwright):
             # Kernels outlived a crash: they must stand in the kernel manager before the first request asks for them.
             server.io_loop.run_sync(self._open)
         else:
