@@ -117,7 +117,7 @@ class Cellwright:
             await migrate.migrate(connection)  # type: ignore[arg-type]
         wakeups = Wakeups(dsn)
         self.log = Log(self._pool, wakeups, project)
-        self.hot = Hot(open_redis(settings.redis_url))
+        self.hot = Hot(await asyncio.to_thread(open_redis, settings.redis_url))
         self._objects = await self._open_objects()
         self.artifacts = Artifacts(self._pool, self.log, self._objects, self.folder.secret("links"))
         self.rows = SessionRows(self._pool)

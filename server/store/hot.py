@@ -18,7 +18,6 @@ from uuid import uuid4
 import structlog
 from cellwright.server.domain import SessionId
 from cellwright.server.errors import StoreUnavailable
-from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -29,6 +28,13 @@ RECONNECT_S = 0.5
 
 log = structlog.get_logger(__name__)
 Delta = dict[str, Any]
+
+
+def _away() -> tuple[type[Exception], ...]:
+    """What the client raises when Redis does not answer. Imported late: the library takes longer than all of ours."""
+    from redis.exceptions import RedisError
+
+    return (RedisError, OSError)
 
 
 def open_redis(url: str | None) -> Redis:
@@ -98,13 +104,13 @@ class Hot:
         task.add_done_callback(self._done)
         try:
             return await asyncio.shield(task)
-        except (RedisError, OSError):
+        except _away():
             return otherwise
 
     def _done(self, task: asyncio.Future[Any]) -> None:
         self._commands.discard(task)
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, (RedisError, OSError)):
+        if isinstance(error, _away()):
             self._report(error)
         elif error is None:
             self._down = False
@@ -124,7 +130,7 @@ class Hot:
     async def run(self) -> None:
         """Listens to all processes' deltas until cancelled, and again whenever the connection was lost."""
         while True:
-            with contextlib.suppress(RedisError, OSError, ValueError):
+            with contextlib.suppress(*_away(), ValueError):
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as heard:
                     await heard.psubscribe("live:*")
                     while True:
@@ -153,7 +159,7 @@ class Hot:
         """A real round trip; raises StoreUnavailable."""
         try:
             await self._redis.ping()
-        except (RedisError, OSError) as error:
+        except _away() as error:
             raise StoreUnavailable(f"Redis does not answer: {error}") from error
 
     async def close(self) -> None:

@@ -119,11 +119,11 @@ class Log:
         with self._wakeups.of(session_id) as awake:
             while True:
                 awake.clear()
-                while page := await self.read(session_id, after):
-                    for record in page:
-                        after = record.seq
-                        yield record
-                if not await self._wakeups.wait(awake):
+                page = await self.read(session_id, after, PAGE)
+                for record in page:
+                    after = record.seq
+                    yield record
+                if len(page) < PAGE and not await self._wakeups.wait(awake):
                     await self.last_seq(session_id)
 
 

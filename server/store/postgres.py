@@ -81,10 +81,14 @@ async def open_pool(dsn: str, max_size: int = 10) -> Pool:
     """A pool of up to `max_size` connections; raises StoreUnavailable."""
     try:
         return await asyncpg.create_pool(
-            dsn, min_size=1, max_size=max_size, init=_prepare, timeout=10, command_timeout=60
+            dsn, min_size=1, max_size=max_size, init=_prepare, reset=_reset, timeout=10, command_timeout=60
         )
     except (*AWAY, asyncpg.PostgresError, ValueError) as error:
         raise StoreUnavailable(f"Postgres cannot be reached: {error}") from error
+
+
+async def _reset(_connection: object) -> None:
+    """Nothing: no connection of the pool is ever given a state of its own, and each reset is a round trip."""
 
 
 @asynccontextmanager
