@@ -16,6 +16,7 @@ from cellwright.kernels.wires import GatewayWire, Message, Wire, ZmqWire
 
 LOOK_EVERY_S = 0.25
 LOOK_FAR_EVERY_S = 2.0
+RESTARTS_WITHIN_S = 2.0
 ASK_EVERY_S = 0.5
 ANSWER_S = 600.0
 QUEUED_MESSAGES = 1_000
@@ -43,6 +44,8 @@ class KernelConnection:
         self.last_variables: list[dict[str, Any]] = []
         self.watched = False
         self.shares_disk = True
+        self.replaced = False
+        """Whether it died because someone restarted it: another process goes by its id now."""
         self._exchanges: dict[str, Exchange] = {}
         self._first_published = asyncio.Event()
         self._wire: Wire | None = None
@@ -174,11 +177,21 @@ class KernelConnection:
     async def _watch(self) -> None:
         process = self._process_id()
         while not self.died.done():
-            if not await self._lives():
+            if not await self._lives() and not await self._restarts():
                 self._dies(await self._cause())
             elif self._process_id() not in (None, process):
-                self._dies("it was restarted from elsewhere")
+                self.replaced = True
+                self._dies("it was restarted in Jupyter")
             await asyncio.sleep(LOOK_FAR_EVERY_S if self.remote else LOOK_EVERY_S)
+
+    async def _restarts(self) -> bool:
+        """Whether a kernel that does not live is between its end and its start: someone asked for that in Jupyter."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESTARTS_WITHIN_S):
+                while getattr(self.manager, "shutting_down", False):
+                    await asyncio.sleep(LOOK_EVERY_S / 4)
+                return await self._lives()
+        return False
 
     def _dies(self, cause: str) -> None:
         if not self.died.done():

@@ -64,7 +64,8 @@ class CellwrightProvisioner(LocalProvisioner):
             return dict(await super().pre_launch(**kwargs))
         manager.restarter_class = ReportingRestarter
         assert self.kernel_id is not None
-        self._entry = self._registry.find(self.kernel_id) if self.process is None else None
+        # One that was started here before is being restarted: its old process is not to be taken back.
+        self._entry = self._registry.find(self.kernel_id) if self._files is None else None
         if self._entry is not None:
             connection = self._registry.connection(self._entry)
             manager.load_connection_info(connection)

@@ -26,9 +26,10 @@ class Entry:
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, in the system's own words; None when there is no such process."""
+    """When a process started, in the system's own words; None when there is none, or only what is left of it."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else fields[18]
     except OSError:
         pass
     try:  # No /proc: ask for the number alone.

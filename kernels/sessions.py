@@ -144,6 +144,7 @@ class SessionKernels:
             return None
         if not await self.manager.get_kernel(kernel_id).is_alive():
             return None
+        await self._drop(session_id)
         connection = await self._connect(session_id, kernel_id, wait=False)
         connection.ask_variables()
         return connection
@@ -185,8 +186,8 @@ class SessionKernels:
         self._connections[session_id] = connection
         return connection
 
-    def on_death(self, session_id: str, told: Callable[[str], None]) -> None:
-        """Calls `told(cause)` when the session's kernel dies, unless we end it ourselves."""
+    def on_death(self, session_id: str, told: Callable[[str, bool], None]) -> None:
+        """Calls `told(cause, replaced)` when the session's kernel dies, unless we end it ourselves."""
         connection = self._connections[session_id]
         if connection.watched:
             return
@@ -194,7 +195,7 @@ class SessionKernels:
 
         def done(future: asyncio.Future[str]) -> None:
             if not future.cancelled() and session_id not in self._ending:
-                told(future.result())
+                told(future.result(), connection.replaced)
 
         connection.died.add_done_callback(done)
 
@@ -217,7 +218,7 @@ class SessionKernels:
             return
         dead = connection.died.done()
         await connection.close()
-        if dead and connection.kernel_id in self.manager:
+        if dead and not connection.replaced and connection.kernel_id in self.manager:
             with contextlib.suppress(Exception):
                 await self.manager.shutdown_kernel(connection.kernel_id, now=True)
 

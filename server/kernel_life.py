@@ -147,16 +147,25 @@ class KernelLife:
     # -- going ---------------------------------------------------------------------------------------------------
 
     def _report_death(self, session_id: SessionId, incarnation: int) -> None:
-        def told(cause: str) -> None:
-            task = asyncio.get_running_loop().create_task(self._died(session_id, incarnation, cause))
+        connection = self._kernels.get(session_id)
+        kernel_id = None if connection is None else connection.kernel_id
+
+        def told(cause: str, replaced: bool) -> None:
+            wrote = self._died(session_id, incarnation, cause, kernel_id if replaced else None)
+            task = asyncio.get_running_loop().create_task(wrote)
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
 
         self._kernels.on_death(session_id, told)
 
-    async def _died(self, session_id: SessionId, incarnation: int, cause: str) -> None:
+    async def _died(self, session_id: SessionId, incarnation: int, cause: str, successor: str | None = None) -> None:
+        """Writes a kernel's death; `successor` goes by its id now, and is the session's next kernel."""
         event = e.KernelChanged(
-            status="died", kernel_id=None, incarnation=incarnation, cause=cause, variables_lost=True
+            status="restarted" if successor else "died",
+            kernel_id=successor,
+            incarnation=incarnation + 1 if successor else incarnation,
+            cause=cause,
+            variables_lost=True,
         )
         with contextlib.suppress(NotFound):
             await self._log.append(session_id, [event])

@@ -148,3 +148,24 @@ def test_a_clean_stop_leaves_no_process(jupyter: JupyterServer) -> None:
     jupyter.stop()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert [p for p in alive if p.status() != "zombie"] == []
+
+
+@pytest.mark.parametrize("crashed", [False, True], ids=["started here", "adopted"])
+def test_a_restart_in_jupyterlab(jupyter: JupyterServer, crashed: bool) -> None:
+    """The user's restart of the kernel is followed: same id, new variables, and the loss is told."""
+    jupyter.start()
+    session = jupyter.call("POST", "/sessions", json={})["id"]
+    jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "kept = 1"})
+    if crashed:
+        jupyter.kill()
+        jupyter.start()
+    kernel = jupyter.call("GET", f"/sessions/{session}/kernel")["id"]
+    api = f"{jupyter.url}api/kernels/{kernel}"
+    assert httpx.post(f"{api}/restart?token=testing", trust_env=False, timeout=60).status_code == 200
+    time.sleep(4)  # Jupyter looks every three seconds whether a kernel still lives.
+    assert httpx.get(f"{api}?token=testing", trust_env=False).status_code == 200
+    lost = jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "kept"})
+    assert "NameError" in str(lost["outputs"])
+    assert jupyter.call("GET", f"/sessions/{session}/kernel")["id"] == kernel
+    (told,) = [e for e in jupyter.events(session) if e["type"] == "kernel.changed" and e["variables_lost"]]
+    assert (told["status"], told["kernel_id"]) == ("restarted", kernel)
