@@ -81,6 +81,9 @@ app.initialize(["--no-browser", "--allow-root", "--ServerApp.port=0", "--ServerA
 print(time.perf_counter() - began)
 """
     environment = {**os.environ, "CELLWRIGHT_DATA_DIR": str(folder.parent / "load")}
+    # As where it is installed: compiled once, then read.
+    environment["PYTHONPYCACHEPREFIX"] = str(folder.parent / "compiled")
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     return float(run.stdout.split()[-1])
 

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from cellwright.kernels import injected
 from cellwright.kernels.errors import KernelDied, KernelNotStarted, KernelUnreachable
+from cellwright.kernels.process import Usage, usage
 from cellwright.kernels.wires import GatewayWire, Message, Wire, ZmqWire
 
 LOOK_EVERY_S = 0.25
@@ -205,6 +206,11 @@ class KernelConnection:
                 raise
             log.info("gateway_not_reached", kernel_id=self.kernel_id, error=str(error))
             return True  # Not known to be dead; its WebSocket waits for it, too.
+
+    def usage(self) -> Usage | None:
+        """Memory and CPU time of the kernel's process; None where it cannot be known."""
+        process = None if self.remote else self._process_id()
+        return None if process is None else usage(process)
 
     def _process_id(self) -> int | None:
         found = getattr(getattr(self.manager, "provisioner", None), "pid", None)

@@ -6,6 +6,35 @@ import contextlib
 import os
 import select
 import signal
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process uses: resident memory, CPU time of all its threads, and when it started."""
+
+    memory_bytes: int
+    cpu_s: float
+    started_at: datetime
+
+
+def usage(pid: int) -> Usage | None:
+    """By `/proc`; None where there is none, or no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        boot_s = time.time() - float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, IndexError, ValueError):
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    return Usage(
+        memory_bytes=resident * os.sysconf("SC_PAGE_SIZE"),
+        cpu_s=(int(fields[11]) + int(fields[12])) / ticks,
+        started_at=datetime.fromtimestamp(boot_s + int(fields[19]) / ticks, UTC),
+    )
 
 
 class WatchedProcess:

@@ -26,7 +26,7 @@ def new_id() -> str:
 class Frozen(BaseModel):
     """A value: compared by content, never changed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", from_attributes=True)
 
 
 class SessionStatus(StrEnum):

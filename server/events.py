@@ -21,7 +21,7 @@ from cellwright.server.domain import (
     Usage,
     Variable,
 )
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 
 class _Event(Frozen):
@@ -281,7 +281,7 @@ Event = Annotated[
     | TurnInterrupted,
     Field(discriminator="type"),
 ]
-EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+EVENT: TypeAdapter[Event] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 
 
 class Record(Frozen):

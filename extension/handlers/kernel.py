@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cellwright.extension.endpoint import Call, Route
@@ -18,6 +19,9 @@ class Kernel(BaseModel):
     name: str
     status: str = Field(description="starting, idle, busy, hibernated, elsewhere (on another server) or none")
     incarnation: int
+    memory_bytes: int | None = Field(None, description="Resident memory of the kernel's process")
+    cpu_s: float | None = None
+    started_at: datetime | None = None
     missing: list[str] = Field([], description="What this kernel cannot do, by name")
 
 
@@ -40,6 +44,7 @@ class FileList(BaseModel):
 async def get(call: Call) -> Kernel:
     session = await call.session()
     connection = call.app.sessions.kernel(session)
+    used = await asyncio.to_thread(connection.usage) if connection else None
     absent = "elsewhere" if session.kernel_id else "none"
     if session.status is SessionStatus.HIBERNATED:
         absent = "hibernated"
@@ -49,6 +54,7 @@ async def get(call: Call) -> Kernel:
         status=connection.execution_state if connection else absent,
         incarnation=session.kernel_incarnation,
         missing=lacks(connection) if connection else [],
+        **(asdict(used) if used else {}),
     )
 
 

@@ -6,6 +6,7 @@ import io
 import re
 import threading
 import time
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -470,3 +471,26 @@ def test_a_notebook_that_cannot_be_saved_is_told(jupyter: JupyterServer, session
     assert len(failed) == 1
     assert failed[0]["path"] == told["notebook_path"]
     assert path.read_text() == "junk{"
+
+
+def test_what_a_kernel_uses(jupyter: JupyterServer, session: str) -> None:
+    """Memory, CPU time and age of the session's kernel, and what it cannot do: nothing is missing of ours."""
+    assert jupyter.call("GET", f"/sessions/{session}/kernel")["status"] == "none"
+    jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "held = bytearray(200_000_000)"})
+    told = jupyter.call("GET", f"/sessions/{session}/kernel")
+    assert told["memory_bytes"] > 200_000_000
+    assert told["cpu_s"] >= 0
+    assert told["missing"] == []
+    assert abs(datetime.fromisoformat(told["started_at"]).timestamp() - time.time()) < 120
+
+
+def test_asleep_and_awake(jupyter: JupyterServer, session: str) -> None:
+    """A session can be put to sleep and woken by request; the variables are there."""
+    problem(jupyter.http.post(f"/sessions/{session}/kernel/hibernate"), 409)
+    jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "kept = 41"})
+    assert jupyter.call("POST", f"/sessions/{session}/kernel/hibernate")["status"] == "hibernated"
+    assert jupyter.call("GET", f"/sessions/{session}")["status"] == "hibernated"
+    assert jupyter.call("POST", f"/sessions/{session}/kernel/wake")["status"] in ("idle", "busy")
+    assert [v["name"] for v in jupyter.call("GET", f"/sessions/{session}/variables")["variables"]] == ["kept"]
+    ran = jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "kept + 1"})
+    assert ran["outputs"][0]["data"]["text/plain"] == "42"

@@ -9,12 +9,15 @@ from pathlib import Path
 import nbformat
 import pytest
 from cellwright.server import events as e
+from cellwright.server.app import standalone
 from cellwright.server.domain import CellStatus, TurnRequest, TurnStatus
 from cellwright.server.errors import Busy, Invalid, NoModel, NotFound
 from cellwright.server.models.litellm import library
+from cellwright.server.settings import Settings
 
 from tests.conftest import Talk
-from tests.doubles.openai_server import Say, cell
+from tests.doubles.openai_server import OpenAIServer, Say, cell
+from tests.jupyter import free_port
 
 library()  # The import takes seconds; no test shall be charged with it.
 
@@ -401,3 +404,18 @@ async def test_a_recorded_session_plays_back(talk: Talk, root: Path) -> None:
     )
     turn = await talk.end(await talk.app.turns.ask(again, "Add.", TurnRequest()))
     assert turn.answer == "2"
+
+
+async def test_a_model_that_is_down(settings: Settings, root: Path, model: OpenAIServer) -> None:
+    """A refused connection ends the turn with words that name it; the question is kept, and the next one works."""
+    closed = settings.model_copy(update={"api_base": f"http://127.0.0.1:{free_port()}/v1"})
+    async with standalone(closed, root) as app:
+        session = await app.sessions.create("tester", title="Down")
+        talk = Talk(app, session, model)
+        turn = await talk.ask("anyone?")
+        assert turn.status == "failed"
+        assert "model" in str(turn.cause).lower()
+        assert "Traceback" not in str(turn.cause)
+        messages, _ = await app.rows.messages(session.id)
+        assert [message.content for message in messages][:1] == ["anyone?"]
+        assert (await talk.run("1 + 1"))[-1].type == "turn.completed"
