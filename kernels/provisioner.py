@@ -45,6 +45,9 @@ class CellwrightProvisioner(LocalProvisioner):
     zygote: ClassVar[Zygote | None] = None
     """Forks kernels, where there is one."""
 
+    for_sessions: ClassVar[set[str]] = set()
+    """Kernels that sessions of ours ask for, by id."""
+
     _entry: Entry | None = None
     _spare: Spare | None = None
     _files: str | None = None
@@ -123,6 +126,7 @@ class CellwrightProvisioner(LocalProvisioner):
                     pid=self.pid,
                     started=started,
                     files=self._files or self.kernel_id,
+                    of_session=self.kernel_id in self.for_sessions,
                     cwd=cwd,
                 )
             )
@@ -141,6 +145,7 @@ class CellwrightProvisioner(LocalProvisioner):
         await super().cleanup(restart=restart)
         if self.keeping is not None and not restart and self.kernel_id is not None:
             self._registry.remove(self.kernel_id)
+            self.for_sessions.discard(self.kernel_id)
 
 
 def _spawned(cmd: list[str], environment: dict[str, str], cwd: str) -> subprocess.Popen[bytes]:

@@ -23,6 +23,8 @@ class Entry:
     started: str
     files: str
     cwd: str
+    of_session: bool = True
+    """Whether a session of ours asked for it, and not a user in Jupyter's launcher."""
 
 
 def start_time(pid: int) -> str | None:

@@ -95,6 +95,7 @@ class SessionKernels:
             if self.remote:
                 kernel_id = await self._start_far(name, cwd)
             else:
+                CellwrightProvisioner.for_sessions.add(kernel_id)
                 await self.manager.start_kernel(
                     kernel_id=kernel_id, kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=environment
                 )
@@ -229,13 +230,14 @@ class SessionKernels:
         return {entry.kernel_id for entry in Registry(self.folder).living() if entry.kernel_id not in self.manager}
 
     async def sweep(self, known: set[str]) -> None:
-        """Ends registered kernels that no session refers to."""
+        """Ends registered kernels that no session refers to any more; those of Jupyter's own users are taken back."""
         if self.folder is None:
             return
         for entry in Registry(self.folder).living():
             if entry.kernel_id not in known and entry.kernel_id not in self.manager:
-                log.warning("kernel_unclaimed", kernel_id=entry.kernel_id, pid=entry.pid)
-                if await self.adopt_kernel(entry.kernel_id):
+                adopted = await self.adopt_kernel(entry.kernel_id)
+                if adopted and entry.of_session:
+                    log.warning("kernel_unclaimed", kernel_id=entry.kernel_id, pid=entry.pid)
                     await self.manager.shutdown_kernel(entry.kernel_id, now=True)
 
     async def close(self, *, leave: bool = False) -> None:

@@ -169,3 +169,16 @@ def test_a_restart_in_jupyterlab(jupyter: JupyterServer, crashed: bool) -> None:
     assert jupyter.call("GET", f"/sessions/{session}/kernel")["id"] == kernel
     (told,) = [e for e in jupyter.events(session) if e["type"] == "kernel.changed" and e["variables_lost"]]
     assert (told["status"], told["kernel_id"]) == ("restarted", kernel)
+
+
+def test_a_kernel_of_the_launcher(jupyter: JupyterServer) -> None:
+    """A kernel that a user started in JupyterLab, without any session of ours, outlives a crash as well."""
+    jupyter.start()
+    asked = {"path": "own.ipynb", "name": "", "type": "notebook", "kernel": {"name": "cellwright"}}
+    made = httpx.post(f"{jupyter.url}api/sessions?token=testing", json=asked, trust_env=False, timeout=60).json()
+    jupyter.kill()
+    jupyter.start()
+    (found,) = httpx.get(f"{jupyter.url}api/sessions?token=testing", trust_env=False).json()
+    assert (found["id"], found["kernel"]["id"]) == (made["id"], made["kernel"]["id"])
+    ended = httpx.delete(f"{jupyter.url}api/sessions/{found['id']}?token=testing", trust_env=False, timeout=60)
+    assert ended.status_code == 204
