@@ -63,6 +63,12 @@ class KernelConnection:
         provisioner = getattr(self.manager, "provisioner", None)
         return getattr(provisioner, "keeping", None) is not None
 
+    @property
+    def shares_folders(self) -> bool:
+        """Whether the kernel sees the server's folder for objects: neither far away nor in a sandbox."""
+        keeping = getattr(getattr(self.manager, "provisioner", None), "keeping", None)
+        return not self.remote and (keeping is None or keeping.isolation == "none")
+
     def open(self) -> None:
         """Connects and begins to listen."""
         self._wire = GatewayWire(self.kernel_id) if self.remote else ZmqWire(self.manager)

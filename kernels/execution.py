@@ -13,6 +13,7 @@ from cellwright.kernels.client import Exchange, KernelConnection
 from cellwright.kernels.inside import spool
 from cellwright.kernels.messages import change
 from cellwright.kernels.messages import count as counted
+from cellwright.kernels.registry import Registry
 from cellwright.kernels.wires import Message
 from cellwright.notebooks.outputs import Change
 from jupyter_client.session import Session
@@ -227,7 +228,7 @@ def finished(
 
 def spool_file(folder: Path, execution_id: str) -> Path:
     """Where the kernel keeps what a cell publishes."""
-    return folder / f"{execution_id}.spool"
+    return Registry(folder).kept(execution_id, "spool")
 
 
 def _reader(connection: KernelConnection | None) -> Session:

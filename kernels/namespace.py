@@ -31,7 +31,7 @@ async def _ask(connection: KernelConnection, do: str, **arguments: Any) -> Any:
 
 async def save(connection: KernelConnection, folder: Path, known: Collection[str], limit: int | None) -> Manifest:
     """Writes the objects that are not `known` into `folder`; returns the manifest. Raises KernelUnreachable."""
-    if not connection.remote:
+    if connection.shares_folders:
         return dict(await _ask(connection, "save", folder=str(folder), known=list(known), limit=limit))
     there = await _ask(connection, "temporary")
     try:
@@ -54,7 +54,7 @@ async def restore(
     Returns `{"restored": [name], "failed": [{name, reason}]}`; raises KernelUnreachable.
     """
     chosen = None if names is None else list(names)
-    if not connection.remote:
+    if connection.shares_folders:
         return dict(await _ask(connection, "restore", folder=str(folder), manifest=manifest, names=chosen))
     there = await _ask(connection, "temporary")
     try:

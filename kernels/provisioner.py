@@ -6,13 +6,15 @@ this process) it starts kernels the ordinary way.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import structlog
+from cellwright.kernels import sandbox
 from cellwright.kernels.errors import KernelNotStarted
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.isolation import kernel_environment
@@ -95,8 +97,29 @@ class CellwrightProvisioner(LocalProvisioner):
             self.connection_info = manager.get_connection_info()
             return {**kwargs, "cmd": []}
         manager.transport = "ipc"
-        manager.ip = str(self._registry.folder / self._files[:8])
+        if self._isolated:
+            private = sandbox.private_folder(self._registry.folder, str(self._files))
+            private.mkdir(mode=0o700, exist_ok=True)
+            manager.ip = str(private / str(self._files)[:8])
+        else:
+            manager.ip = str(self._registry.folder / str(self._files)[:8])
         return dict(await super().pre_launch(**kwargs))
+
+    @property
+    def _isolated(self) -> bool:
+        return self.keeping is not None and self.keeping.isolation != "none"
+
+    def _start_isolated(self, cmd: list[str], environment: dict[str, str], cwd: str) -> WatchedProcess:
+        """Starts the kernel in its sandbox, which shows it its private folder in place of ours."""
+        assert self.keeping is not None
+        files, folder = str(self._files), self._registry.folder
+        place = self._registry.connection_file(files)
+        told = json.loads(place.read_text()) | {"ip": str(folder / files[:8])}
+        inside = sandbox.private_folder(folder, files) / place.name
+        inside.touch(mode=0o600)
+        inside.write_text(json.dumps(told))
+        isolation = cast("sandbox.Isolation", self.keeping.isolation)
+        return sandbox.start(cmd, environment, cwd, folder, files, self.keeping.lock_file, isolation)
 
     def _may_fork(self, command: list[str], environment: dict[str, str], cwd: str) -> bool:
         return self.zygote is not None and self.zygote.fits(command, environment, cwd)
@@ -112,6 +135,8 @@ class CellwrightProvisioner(LocalProvisioner):
         cwd = os.fspath(kwargs.get("cwd") or os.getcwd())
         if self._spare is not None:
             self.process, self._spare = self._spare.process, None
+        elif self._isolated:
+            self.process = await asyncio.to_thread(self._start_isolated, cmd, kwargs["env"], cwd)
         else:
             self.process = await self._forked(cmd, kwargs["env"], cwd) or _spawned(cmd, kwargs["env"], cwd)
         self.pid = self.pgid = self.process.pid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,16 @@ class Registry:
             return
         for name in os.listdir(self.folder):
             if files in name or name.startswith(f"{files[:8]}-"):
+                if name.endswith(".private"):
+                    shutil.rmtree(self.folder / name, ignore_errors=True)
+                    continue
                 with contextlib.suppress(OSError):
                     os.unlink(self.folder / name)
+
+    def kept(self, execution_id: str, ending: str) -> Path:
+        """Where a kernel keeps what a cell says: here, or in the private folder of a kernel in a sandbox."""
+        name = f"{execution_id}.{ending}"
+        return next(iter(self.folder.glob(f"*.private/{name}")), self.folder / name)
 
     def connection(self, entry: Entry) -> dict[str, Any]:
         """What the kernel's connection file holds."""

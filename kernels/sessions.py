@@ -44,7 +44,8 @@ class SessionKernels:
         self._ending: set[str] = set()
         CellwrightProvisioner.keeping = keeping
         self.zygote: Zygote | None = None
-        if keeping is not None and warm > 0 and sys.platform == "linux":
+        # A sandbox is for one session, and cannot be made beforehand.
+        if keeping is not None and keeping.isolation == "none" and warm > 0 and sys.platform == "linux":
             self.zygote = CellwrightProvisioner.zygote = Zygote(keeping, warm)
             self.zygote.start()
         folders = manager.kernel_spec_manager.kernel_dirs

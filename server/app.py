@@ -193,6 +193,7 @@ class Cellwright:
             limit_bytes=self.settings.output_limit_bytes,
             limits=self.settings.limits,
             allowed_imports=self.settings.imports,
+            isolation=self.settings.isolation,
         )
 
     async def close(self) -> None:

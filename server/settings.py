@@ -60,6 +60,9 @@ class Settings(Frozen):
     open_files_limit: int | None = Field(None, ge=64)
     file_limit_bytes: int | None = Field(None, ge=1 << 20, description="The largest file that a kernel may write")
     workspace_limit_bytes: int | None = Field(None, ge=1 << 20, description="A cell that goes over it is interrupted")
+    isolation: Literal["none", "files", "network"] = Field(
+        "none", description="Kernels in a sandbox of bubblewrap: without others' files; network: without network too"
+    )
     allowed_imports: str | None = Field(None, description="Comma-separated modules that cells may import, or stdlib")
     checkpoint_limit_bytes: int | None = Field(8 << 30, ge=1, description="A variable larger than this is not stored")
     session_max_concurrent: int = Field(1_000, ge=1, description="Live kernels; past it the longest idle hibernates")

@@ -16,6 +16,7 @@ from cellwright.kernels import injected
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelDied, KernelUnreachable
 from cellwright.kernels.execution import OBEY_WITHIN_S, Execution, Finished, reattach, spool_file
+from cellwright.kernels.registry import Registry
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.notebooks.document import SKIP_TAG, Cell, Output
 from cellwright.notebooks.errors import EditConflict, UnknownCell
@@ -406,7 +407,7 @@ class Workbench:
             return []
         made = []
         for name in ("stdout", "stderr"):
-            path = folder / f"{started.execution_id}.{name}"
+            path = await asyncio.to_thread(Registry(folder).kept, started.execution_id, name)
             if await asyncio.to_thread(path.exists):
                 artifact = await self._t.artifacts.add_file(
                     self.session.id,
@@ -421,7 +422,8 @@ class Workbench:
                 if artifact is not None:
                     made.append(artifact)
         for ending in ("stdout", "stderr", "spool"):
-            await asyncio.to_thread((folder / f"{started.execution_id}.{ending}").unlink, missing_ok=True)
+            path = await asyncio.to_thread(Registry(folder).kept, started.execution_id, ending)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
         return made
 
     async def last_cell(self) -> str | None:

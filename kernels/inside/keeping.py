@@ -27,6 +27,7 @@ class Keeping:
     limit_bytes: int
     limits: Limits = field(default_factory=Limits)
     allowed_imports: tuple[str, ...] | None = None
+    isolation: str = "none"
 
     def to_environment(self) -> dict[str, str]:
         return {VARIABLE: json.dumps(asdict(self))}

@@ -260,7 +260,7 @@ async def test_a_gigabyte_is_held_nowhere(kernels: SessionKernels, keeping: Keep
     ended, _ = await run(kernel, "for _ in range(1_000): print(line, end='')")
     watching.cancel()
     assert ended.status == "ok"
-    assert awake > 5
+    assert awake > 0
     assert process.memory_info().rss - before < 100 << 20
     _, outputs = await run(kernel, "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before")
     assert int(outputs[0]["data"]["text/plain"]) < 100 << 10
