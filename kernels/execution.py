@@ -26,6 +26,7 @@ IDLE_WITHIN_S = 10.0
 OBEY_WITHIN_S = 10.0
 """How long a cell that ran into its limit may ignore the interrupt before the kernel is killed."""
 
+ASK_AGAIN_S = 5.0
 RESENDS = 5
 FOLLOW_EVERY_S = 0.05
 
@@ -57,11 +58,19 @@ class Execution:
 
     _exchange: Exchange | None = field(default=None, init=False)
     _interrupted: bool = field(default=False, init=False)
+    _ask_again_at: float | None = field(default=None, init=False)
 
     async def interrupt(self) -> None:
         """Stops the cell: interrupts it if it runs, and otherwise as soon as it does."""
         self._interrupted = True
         if self._exchange is not None and self._exchange.running:
+            self._ask_again_at = time.monotonic() + ASK_AGAIN_S
+            await self.connection.interrupt()
+
+    async def _ask_again(self, exchange: Exchange) -> None:
+        """Interrupts once more: the first may have come to nothing in a callback, whose errors Python ignores."""
+        if self._ask_again_at is not None and exchange.running and time.monotonic() >= self._ask_again_at:
+            self._ask_again_at = None
             await self.connection.interrupt()
 
     async def _send(self) -> Exchange:
@@ -118,6 +127,7 @@ class Execution:
                         yield late
                     yield Finished("timeout" if timed_out else "kernel_died", count, now - begin, cause=cause)
                     return
+                await self._ask_again(exchange)
                 if exchange.reply.done() or idle:
                     replied_at = replied_at or now
                     if now - replied_at >= IDLE_WITHIN_S:
@@ -171,6 +181,8 @@ class Execution:
             ends.append(started + self.timeout_s)
         if kill_at is not None:
             ends.append(kill_at)
+        if self._ask_again_at is not None:
+            ends.append(self._ask_again_at)
         if replied_at is not None:
             ends.append(replied_at + IDLE_WITHIN_S)
         return max(0.001, min(ends) - now)

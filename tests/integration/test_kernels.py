@@ -334,3 +334,25 @@ display(go.Figure(go.Scatter(y=[1, 2])))
     kinds = [kind for output in outputs[1:] for kind in output["data"]]
     for kind in ("text/latex", "application/vnd.vega.v5+json", "application/vnd.plotly.v1+json"):
         assert kind in kinds
+
+
+async def test_an_interrupt_that_comes_to_nothing(kernel: KernelConnection) -> None:
+    """A callback may swallow the first one; it is sent once more."""
+    execution = Execution(kernel, str(uuid.uuid4()), SWALLOWS)
+    ended: object = None
+    asked = False
+    async for event in execution.run():
+        if not asked:
+            asked = True
+            await execution.interrupt()
+        ended = event
+    assert isinstance(ended, Finished)
+    assert ended.status == "interrupted"
+
+
+SWALLOWS = """
+import time
+print("here", flush=True)
+try: time.sleep(60)
+except KeyboardInterrupt: time.sleep(60)
+"""
