@@ -147,7 +147,7 @@ class Execution:
                     started = begin = now
                     count = counted(message["content"])
                     if self._interrupted:
-                        await self.connection.interrupt()
+                        await self.interrupt()
                 case "status":
                     idle = message["content"].get("execution_state") == "idle"
                 case "error":
