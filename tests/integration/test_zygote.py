@@ -54,10 +54,11 @@ async def kernel(request: pytest.FixtureRequest, keeping: Keeping, tmp_path: Pat
     """A kernel that was started the ordinary way, forked on demand, or forked beforehand."""
     async with opened(keeping, 0 if request.param == "plain" else 1) as kernels:
         if request.param == "cold":
-            await kernels.start("other", None, tmp_path)
-            kernels.zygote._spares.clear()
+            kept, kernels.zygote._spares = kernels.zygote._spares, []
         (tmp_path / "here").mkdir()
         found = await kernels.start("s", None, tmp_path / "here")
+        if request.param == "cold":
+            kernels.zygote._spares.extend(kept)
         assert isinstance(found.manager.provisioner.process, ForkedProcess) == (request.param != "plain")
         yield found
 
