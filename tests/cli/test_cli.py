@@ -114,7 +114,7 @@ def test_ctrl_c_stops_the_turn(shell: Shell, model: OpenAIServer) -> None:
             break
     time.sleep(0.5)
     asking.send_signal(signal.SIGINT)
-    out, err = asking.communicate(timeout=30)
+    out, err = asking.communicate(timeout=50)
     assert json.loads(out.splitlines()[-1])["type"] == "turn.stopped"
     assert "Traceback" not in err
     assert asking.returncode == 2
