@@ -101,6 +101,8 @@ class SessionKernels:
                     kernel_id=kernel_id, kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=environment
                 )
             connection = await self._connect(session_id, kernel_id, wait=True)
+            if self.keeping is not None and self.keeping.isolation != "none" and not connection.ours:
+                raise KernelNotStarted("Only Cellwright's own kernels run in a sandbox, which ISOLATION asks for.")
             if self.remote:
                 await self._enter(connection, cwd)
             return connection

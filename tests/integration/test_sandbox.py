@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cellwright.kernels import namespace
 from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.errors import KernelNotStarted
 from cellwright.kernels.execution import Execution, Finished, reattach
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.provisioner import CellwrightProvisioner
@@ -94,3 +95,10 @@ async def test_spool_and_checkpoint(
     other = await isolated.start("t", None, tmp_path / "work")
     assert (await namespace.restore(other, tmp_path / "out", manifest))["restored"] == ["kept"]
     assert (await run(other, "assert sum(kept) == 1249975000"))[0].status == "ok"
+
+
+async def test_no_way_around_it(isolated: SessionKernels, tmp_path: Path) -> None:
+    """A kernelspec that would not be in a sandbox is refused, and nothing of it stays."""
+    with pytest.raises(KernelNotStarted, match="sandbox"):
+        await isolated.start("s", "python3", tmp_path)
+    assert isolated.manager.list_kernel_ids() == []
