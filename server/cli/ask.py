@@ -78,7 +78,12 @@ def ask(
         body["agent"] = agent
     if model and session:
         body["model"] = model
-    ended = run_turn(server, held["id"], body, console, as_json=as_json)
+    try:
+        ended = run_turn(server, held["id"], body, console, as_json=as_json)
+    except ClientError as error:
+        if made and error.status is not None:  # The question was refused: nothing of it stays.
+            server.call("DELETE", f"/sessions/{held['id']}")
+        raise
     if record is not None:
         record.write_bytes(server.bytes(f"/sessions/{held['id']}/export", params={"format": "rehearsal"}))
         console.print(f"[dim]recorded to[/dim] {record}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -118,4 +119,4 @@ def command_name() -> str:
     """How the user calls us: by name where the shell finds it, else by path."""
     here = Path(sys.argv[0])
     found = shutil.which("cellwright")
-    return "cellwright" if found and Path(found).resolve() == here.resolve() else str(here.absolute())
+    return "cellwright" if found and Path(found).resolve() == here.resolve() else os.path.abspath(here)
