@@ -109,6 +109,8 @@ def test_ctrl_c_stops_the_turn(shell: Shell, model: OpenAIServer) -> None:
     asking = subprocess.Popen(
         [str(BIN), "ask", "--session", "k", "q", "--json"],
         cwd=shell.folder, env=shell.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A test run in the background of a shell ignores interrupts, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert asking.stdout is not None
     for line in asking.stdout:
@@ -116,7 +118,7 @@ def test_ctrl_c_stops_the_turn(shell: Shell, model: OpenAIServer) -> None:
             break
     time.sleep(0.5)
     asking.send_signal(signal.SIGINT)
-    out, err = asking.communicate(timeout=50)
+    out, err = asking.communicate(timeout=30)
     assert json.loads(out.splitlines()[-1])["type"] == "turn.stopped"
     assert "Traceback" not in err
     assert asking.returncode == 2
