@@ -65,13 +65,13 @@ class KernelConnection:
 
     @property
     def shares_folders(self) -> bool:
-        """Whether the kernel sees the server's folder for objects: neither far away nor in a sandbox."""
+        """Whether the kernel sees the server's folder for objects: neither far away nor kept apart."""
         keeping = getattr(getattr(self.manager, "provisioner", None), "keeping", None)
-        return not self.remote and (keeping is None or keeping.isolation == "none")
+        return not self.remote and (keeping is None or not keeping.apart)
 
     def open(self) -> None:
         """Connects and begins to listen."""
-        self._wire = GatewayWire(self.kernel_id) if self.remote else ZmqWire(self.manager)
+        self._wire = GatewayWire(self.kernel_id) if self.remote else ZmqWire(self.manager.get_connection_info())
         self._wire.open(self._heard_published, self._heard_reply)
         self._tasks = [asyncio.create_task(self._watch(), name="death")]
 
@@ -147,6 +147,14 @@ class KernelConnection:
         if told.get("status") != "ok":
             raise KernelUnreachable(f"The kernel could not tell: {told.get('evalue', 'no answer')}")
         return json.loads(ast.literal_eval(told["data"]["text/plain"]))
+
+    async def ask(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
+        """The content of the reply to a request of ours; raises KernelDied."""
+        exchange = await self.send(kind, content)
+        try:
+            return dict((await self._or_death(exchange.reply))["content"])
+        finally:
+            self.forget(exchange)
 
     async def learn_variables(self) -> None:
         """Asks for the variables now, as soon as the kernel is not busy; raises KernelUnreachable."""

@@ -7,15 +7,20 @@ this process) it starts kernels the ordinary way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import structlog
-from cellwright.kernels import sandbox
+from cellwright.kernels import copies, sandbox, users
+from cellwright.kernels.copies import SleepingCopy
 from cellwright.kernels.errors import KernelNotStarted
+from cellwright.kernels.forker import ForkedProcess
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.isolation import kernel_environment
 from cellwright.kernels.process import WatchedProcess
@@ -24,6 +29,8 @@ from cellwright.kernels.zygote import Spare, Zygote
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 from jupyter_client.provisioning import LocalProvisioner
+
+ENDS_WITHIN_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +59,7 @@ class CellwrightProvisioner(LocalProvisioner):
 
     _entry: Entry | None = None
     _spare: Spare | None = None
+    _ending: asyncio.Task[Any] | None = None
     _files: str | None = None
     """What names sockets and connection file: the kernel's id, or that of the spare that it was."""
 
@@ -97,7 +105,7 @@ class CellwrightProvisioner(LocalProvisioner):
             self.connection_info = manager.get_connection_info()
             return {**kwargs, "cmd": []}
         manager.transport = "ipc"
-        if self._isolated:
+        if self.keeping.apart:
             private = sandbox.private_folder(self._registry.folder, str(self._files))
             private.mkdir(mode=0o700, exist_ok=True)
             manager.ip = str(private / str(self._files)[:8])
@@ -105,19 +113,22 @@ class CellwrightProvisioner(LocalProvisioner):
             manager.ip = str(self._registry.folder / str(self._files)[:8])
         return dict(await super().pre_launch(**kwargs))
 
-    @property
-    def _isolated(self) -> bool:
-        return self.keeping is not None and self.keeping.isolation != "none"
-
-    def _start_isolated(self, cmd: list[str], environment: dict[str, str], cwd: str) -> WatchedProcess:
-        """Starts the kernel in its sandbox, which shows it its private folder in place of ours."""
+    def _start_apart(
+        self, cmd: list[str], environment: dict[str, str], cwd: str
+    ) -> WatchedProcess | subprocess.Popen[bytes]:
+        """Starts the kernel with a private folder: as another user, or in a sandbox that shows it in place of ours."""
         assert self.keeping is not None
         files, folder = str(self._files), self._registry.folder
         place = self._registry.connection_file(files)
-        told = json.loads(place.read_text()) | {"ip": str(folder / files[:8])}
-        inside = sandbox.private_folder(folder, files) / place.name
+        private = sandbox.private_folder(folder, files)
+        seen = private if self.keeping.user is not None else folder
+        inside = private / place.name
         inside.touch(mode=0o600)
-        inside.write_text(json.dumps(told))
+        inside.write_text(json.dumps(json.loads(place.read_text()) | {"ip": str(seen / files[:8])}))
+        if self.keeping.user is not None:
+            command = [str(inside) if part == str(place) else part for part in cmd]
+            environment = environment | replace(self.keeping, folder=str(private)).to_environment()
+            return users.start(command, environment, cwd, private, self.keeping.user)
         isolation = cast("sandbox.Isolation", self.keeping.isolation)
         return sandbox.start(cmd, environment, cwd, folder, files, self.keeping.lock_file, isolation)
 
@@ -135,13 +146,18 @@ class CellwrightProvisioner(LocalProvisioner):
         cwd = os.fspath(kwargs.get("cwd") or os.getcwd())
         if self._spare is not None:
             self.process, self._spare = self._spare.process, None
-        elif self._isolated:
-            self.process = await asyncio.to_thread(self._start_isolated, cmd, kwargs["env"], cwd)
+        elif self.keeping.apart:
+            self.process = await asyncio.to_thread(self._start_apart, cmd, kwargs["env"], cwd)
         else:
             self.process = await self._forked(cmd, kwargs["env"], cwd) or _spawned(cmd, kwargs["env"], cwd)
         self.pid = self.pgid = self.process.pid
         self.cwd = cwd
+        self._register()
+        return self.connection_info
+
+    def _register(self) -> None:
         assert self.kernel_id is not None
+        assert self.pid is not None
         started = start_time(self.pid)
         if started is not None:
             self._registry.add(
@@ -152,10 +168,25 @@ class CellwrightProvisioner(LocalProvisioner):
                     started=started,
                     files=self._files or self.kernel_id,
                     of_session=self.kernel_id in self.for_sessions,
-                    cwd=cwd,
+                    cwd=os.fspath(self.cwd or "/"),
                 )
             )
-        return self.connection_info
+
+    async def wake(self, copy: SleepingCopy) -> tuple[ForkedProcess, str]:
+        """A process that may take this kernel's place, and the name of its files; raises KernelNotStarted."""
+        return await copies.wake(copy, self._registry, str(self._files), dict(self.connection_info))
+
+    def give_way(self, process: ForkedProcess, name: str) -> None:
+        """Ends the kernel's process and puts a woken one in its place: same id, same sockets."""
+        former, self.process = self.process, process
+        self.pid = self.pgid = process.pid
+        copies.move_in(self._registry, name, str(self._files), dict(self.connection_info))
+        self._register()
+        if former is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(former.pid, signal.SIGKILL)
+            # To free much memory takes the system longer than all of the rest: nobody has to wait for it.
+            self._ending = asyncio.create_task(asyncio.to_thread(former.wait, ENDS_WITHIN_S), name="former kernel")
 
     async def _forked(self, cmd: list[str], environment: dict[str, str], cwd: str) -> WatchedProcess | None:
         if self.zygote is None or not self._may_fork(cmd, environment, cwd):

@@ -14,7 +14,9 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
+from cellwright.kernels import copies
 from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.copies import CopyRefused, SleepingCopy
 from cellwright.kernels.errors import KernelNotStarted
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.isolation import kernel_environment
@@ -25,6 +27,7 @@ from jupyter_client import protocol_version
 from jupyter_core.utils import ensure_async
 
 START_S = 60.0
+COPIES = 3
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +45,11 @@ class SessionKernels:
         self._connections: dict[str, KernelConnection] = {}
         self._starting: dict[str, asyncio.Lock] = {}
         self._ending: set[str] = set()
+        self._copies: dict[str, list[SleepingCopy]] = {}
         CellwrightProvisioner.keeping = keeping
         self.zygote: Zygote | None = None
-        # A sandbox is for one session, and cannot be made beforehand.
-        if keeping is not None and keeping.isolation == "none" and warm > 0 and sys.platform == "linux":
+        # A sandbox or a folder of its own is for one session, and cannot be made beforehand.
+        if keeping is not None and not keeping.apart and warm > 0 and sys.platform == "linux":
             self.zygote = CellwrightProvisioner.zygote = Zygote(keeping, warm)
             self.zygote.start()
         folders = manager.kernel_spec_manager.kernel_dirs
@@ -101,8 +105,10 @@ class SessionKernels:
                     kernel_id=kernel_id, kernel_name=name or self.default_name, path=None, cwd=str(cwd), env=environment
                 )
             connection = await self._connect(session_id, kernel_id, wait=True)
-            if self.keeping is not None and self.keeping.isolation != "none" and not connection.ours:
-                raise KernelNotStarted("Only Cellwright's own kernels run in a sandbox, which ISOLATION asks for.")
+            if self.keeping is not None and self.keeping.apart and not connection.ours:
+                raise KernelNotStarted(
+                    "Only Cellwright's own kernels are kept apart, as ISOLATION or KERNEL_USER asks."
+                )
             if self.remote:
                 await self._enter(connection, cwd)
             return connection
@@ -203,6 +209,50 @@ class SessionKernels:
 
         connection.died.add_done_callback(done)
 
+    # -- copies --------------------------------------------------------------------------------------------------
+
+    async def copy(self, session_id: str) -> SleepingCopy:
+        """A sleeping copy of the session's kernel, which is not busy; the newest COPIES are kept.
+
+        Raises CopyRefused or KernelDied.
+        """
+        connection = self.get(session_id)
+        if connection is None or self.folder is None:
+            raise CopyRefused("The session has no kernel that could be copied.")
+        made = await copies.take(connection, self.folder)
+        kept = self._copies.setdefault(session_id, [])
+        kept.append(made)
+        while len(kept) > COPIES:
+            kept.pop(0).drop()
+        return made
+
+    def copies(self, session_id: str) -> list[SleepingCopy]:
+        """The session's copies, oldest first."""
+        return list(self._copies.get(session_id, ()))
+
+    async def go_back(self, session_id: str, copy: SleepingCopy) -> KernelConnection:
+        """The session's kernel as it was when the copy was made; works too when the kernel has died since.
+
+        Raises KernelNotStarted or CopyRefused; the living kernel then goes on as it was.
+        """
+        former = self._connections.get(session_id)
+        if former is None or copy not in self._copies.get(session_id, ()):
+            raise CopyRefused("The copy is not one of this session's kernel.")
+        provisioner = former.manager.provisioner
+        try:
+            process, name = await provisioner.wake(copy)
+        except KernelNotStarted:
+            self._copies[session_id].remove(copy)
+            copy.drop()
+            raise
+        self._ending.add(session_id)
+        try:
+            await former.close()
+            provisioner.give_way(process, name)
+            return await self._connect(session_id, former.kernel_id, wait=True)
+        finally:
+            self._ending.discard(session_id)
+
     async def end(self, session_id: str) -> None:
         """Ends the session's kernel; nothing of it stays."""
         connection = self._connections.get(session_id)
@@ -217,6 +267,8 @@ class SessionKernels:
             self._ending.discard(session_id)
 
     async def _drop(self, session_id: str) -> None:
+        for copy in self._copies.pop(session_id, ()):
+            copy.drop()
         connection = self._connections.pop(session_id, None)
         if connection is None:
             return
@@ -253,6 +305,9 @@ class SessionKernels:
             for kernel_id in [connection.kernel_id for connection in self._connections.values()]:
                 self.manager.remove_kernel(kernel_id)
         if leave or self.remote:
+            for session_id in list(self._copies):
+                for copy in self._copies.pop(session_id):
+                    copy.drop()
             for session_id in list(self._connections):
                 connection = self._connections.pop(session_id)
                 await connection.close()

@@ -57,12 +57,11 @@ async def _hand_over(message: Message, heard: Heard) -> None:
 class ZmqWire:
     """Sockets of a context of our own, which drops nothing however slowly it is read."""
 
-    def __init__(self, manager: Any) -> None:
+    def __init__(self, info: dict[str, Any]) -> None:
         context = zmq.asyncio.Context()
         context.setsockopt(zmq.RCVHWM, 0)
-        info = manager.get_connection_info()
         # A session of its own: two clients that share one share a ZMQ identity, and each other's replies.
-        self.session = Session(key=manager.session.key, signature_scheme=info["signature_scheme"])
+        self.session = Session(key=info["key"], signature_scheme=info["signature_scheme"])
         self._client = AsyncKernelClient(context=context, session=self.session)
         self._client.load_connection_info({k: v for k, v in info.items() if k != "key"})
         self._tasks: list[asyncio.Task[None]] = []

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import json
 import os
-import select
-import signal
 import socket
 import subprocess
 import sys
@@ -20,15 +16,13 @@ from uuid import uuid4
 
 import structlog
 from cellwright.kernels.errors import KernelNotStarted
+from cellwright.kernels.forker import ForkedProcess, Forker
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.isolation import kernel_environment
-from cellwright.kernels.process import WatchedProcess
 from cellwright.kernels.registry import Registry
 
 MODULE = "cellwright.kernels.inside"
-LAUNCH_S = 15.0
 LOAD_S = 60.0
-DIES_WITHIN_MS = 1_000
 BEGIN_AFTER_S = 0.2
 AGAIN_AFTER_S = (1.0, 5.0, 30.0)
 READ_AT_IMPORT = (
@@ -39,94 +33,6 @@ READ_AT_IMPORT = (
 """What libraries read when they are imported cannot be changed later: a kernel that needs it otherwise starts plain."""
 
 log = structlog.get_logger(__name__)
-
-
-class ForkedProcess(WatchedProcess):
-    """A kernel that the zygote forked. `socket` is where it and the zygote tell about it."""
-
-    def __init__(self, told: socket.socket) -> None:
-        told.setblocking(False)
-        self._socket: socket.socket | None = told
-        self._buffer = b""
-        self._said: dict[str, Any] = {}
-        self._passed: int | None = None
-
-    async def until(self, word: str) -> None:
-        """Returns when `word` was said; raises KernelNotStarted when it will not be."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAUNCH_S):
-                while self._listen() and not {word, "error", "exit"} & set(self._said):
-                    assert self._socket is not None
-                    await _readable(self._socket)
-        if word in self._said and "exit" not in self._said:
-            return
-        raise KernelNotStarted(str(self._said.get("error") or self._said.get("exit") or f"no {word!r} in time"))
-
-    async def started(self) -> None:
-        """Returns when the kernel has bound its sockets; raises KernelNotStarted, and then it is gone."""
-        try:
-            await self.until("pid")
-            if self._passed is None:
-                raise KernelNotStarted("the zygote passed no handle")
-            super().__init__(self._said["pid"], self._passed)
-            await self.until("ready")
-        except BaseException:
-            self.discard()
-            raise
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Tells the kernel something."""
-        assert self._socket is not None
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
-
-    def _listen(self) -> bool:
-        """Reads what was said so far; False at its end."""
-        while self._socket is not None:
-            try:
-                data, passed, _, _ = socket.recv_fds(self._socket, 1 << 14, 4)
-            except BlockingIOError:
-                break
-            except OSError:
-                data, passed = b"", array.array("i").tolist()
-            for handle in passed:
-                os.set_inheritable(handle, False)
-                self._passed = handle
-            if not data:
-                self._socket.close()
-                self._socket = None
-            self._buffer += data
-        *lines, self._buffer = self._buffer.split(b"\n")
-        for line in lines:
-            self._said |= json.loads(line)
-        return self._socket is not None
-
-    def _exit_code(self) -> int:
-        # The zygote is told by the same death, and says the code a moment later.
-        if self._socket is not None and not self._listen_for_exit():
-            return super()._exit_code()
-        return int(self._said["exit"]) if "exit" in self._said else super()._exit_code()
-
-    def _listen_for_exit(self) -> bool:
-        for _ in range(10):
-            if not self._listen() or "exit" in self._said:
-                break
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)  # type: ignore[arg-type]
-            poll.poll(50)
-        return "exit" in self._said
-
-    def discard(self) -> None:
-        """Ends the kernel, if it came that far."""
-        if self._passed is not None:
-            with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(self._passed, signal.SIGKILL)
-            # Until it is gone it may still make files.
-            poll = select.poll()
-            poll.register(self._passed, select.POLLIN)
-            poll.poll(DIES_WITHIN_MS)
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
 
 @dataclass(frozen=True)
@@ -145,13 +51,12 @@ class Zygote:
         self._keeping, self._warm = keeping, warm
         self._registry = Registry(Path(keeping.folder))
         self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
+        self._forker: Forker | None = None
         self._environment: dict[str, str] = {}
         self._stamp: dict[str, float] = {}
         self._spares: list[Spare] = []
         self._again = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._sending = asyncio.Lock()
         self.ready = asyncio.Event()
 
     @property
@@ -202,14 +107,13 @@ class Zygote:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._socket = ours
-        ours.setblocking(False)
+        self._forker = Forker(ours)
         try:
             async with asyncio.timeout(LOAD_S):
-                told = await asyncio.get_running_loop().sock_recv(ours, 1 << 12)
+                told = await self._forker.hear()
         except TimeoutError:
-            told = b""
-        if not told:
+            told = None
+        if told is None:
             raise KernelNotStarted("it ended while it imported libraries, or did not come to an end with it")
         self.ready.set()
 
@@ -219,9 +123,9 @@ class Zygote:
             spare = self._spares.pop()
             spare.process.discard()
             self._registry.remove_files(spare.files)
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._forker is not None:
+            self._forker.close()
+            self._forker = None
         if self._process is not None:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
@@ -236,7 +140,7 @@ class Zygote:
 
     def fits(self, command: list[str], environment: Mapping[str, str], cwd: str) -> bool:
         """Whether a kernel of this command and environment can come from the zygote, which runs."""
-        if self._socket is None or not self.ready.is_set() or self.pid is None or self._stamp != _stamp():
+        if self._forker is None or not self.ready.is_set() or self.pid is None or self._stamp != _stamp():
             self._again.set()
             return False
         same = all(environment.get(name) == self._environment.get(name) for name in READ_AT_IMPORT)
@@ -248,22 +152,13 @@ class Zygote:
         return await self._fork({"argv": argv, "env": dict(environment), "cwd": cwd, "spare": False})
 
     async def _fork(self, spec: dict[str, Any]) -> ForkedProcess:
-        if self._socket is None:
+        if self._forker is None:
             raise KernelNotStarted("the zygote does not run")
-        ours, theirs = socket.socketpair()
-        process = ForkedProcess(ours)
         try:
-            with theirs:
-                data = json.dumps(spec).encode() + b"\n"
-                async with self._sending:
-                    sent = socket.send_fds(self._socket, [data], [theirs.fileno()])
-                    await asyncio.get_running_loop().sock_sendall(self._socket, data[sent:])
+            return await self._forker.fork(spec)
         except OSError as error:
-            process.discard()
             self._again.set()
             raise KernelNotStarted(f"the zygote does not answer: {error}") from error
-        await process.started()
-        return process
 
     async def _spare(self) -> Spare:
         from jupyter_client.connect import write_connection_file
@@ -298,17 +193,6 @@ class Zygote:
                 continue
             return spare
         return None
-
-
-async def _readable(told: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    descriptor = told.fileno()
-    loop.add_reader(descriptor, readable.set)
-    try:
-        await readable.wait()
-    finally:
-        loop.remove_reader(descriptor)
 
 
 def _stamp() -> dict[str, float]:

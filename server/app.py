@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from cellwright.kernels import users
 from cellwright.kernels.errors import KernelError, KernelUnreachable
 from cellwright.kernels.execution import Execution, Finished
 from cellwright.kernels.inside.confine import hide_process
@@ -22,7 +23,7 @@ from cellwright.server.agent.profiles import profiles
 from cellwright.server.artifacts import Artifacts
 from cellwright.server.checkpoints import Checkpoints
 from cellwright.server.domain import Frozen, new_id
-from cellwright.server.errors import CellwrightError, StoreUnavailable
+from cellwright.server.errors import CellwrightError, Invalid, StoreUnavailable
 from cellwright.server.kernel_life import KernelLife
 from cellwright.server.models.catalog import Models
 from cellwright.server.models.litellm import library
@@ -122,6 +123,8 @@ class Cellwright:
         self.artifacts = Artifacts(self._pool, self.log, self._objects, self.folder.secret("links"))
         self.rows = SessionRows(self._pool)
         cells = Cells(self._pool)
+        if settings.kernel_user is not None:
+            await asyncio.to_thread(_check_user, settings.kernel_user)
         self.kernels = SessionKernels(
             self._kernel_manager, self._keeping(), settings.kernel_name, settings.warm_kernels
         )
@@ -187,13 +190,14 @@ class Cellwright:
             return None
         return Keeping(
             folder=str(self.folder.runtime),
-            lock_file=str(self.folder.lock_file),
+            lock_file=str(self.folder.lock_file if self.settings.kernel_user is None else self.folder.share()),
             grace_s=self.settings.kernel_grace_s,
             inline_bytes=self.settings.output_inline_bytes,
             limit_bytes=self.settings.output_limit_bytes,
             limits=self.settings.limits,
             allowed_imports=self.settings.imports,
             isolation=self.settings.isolation,
+            user=self.settings.kernel_user,
         )
 
     async def close(self) -> None:
@@ -324,3 +328,10 @@ async def standalone(settings: Settings, root: Path) -> AsyncIterator[Cellwright
     finally:
         # Left to the garbage collector, it waits for ever on sockets that nobody reads any more.
         kernel_manager.context.destroy(linger=0)
+
+
+def _check_user(name: str) -> None:
+    try:
+        users.check(name)
+    except users.KernelUserRefused as error:
+        raise Invalid(str(error)) from error

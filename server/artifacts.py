@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import asyncpg
 import structlog
+from cellwright.kernels.inside.spool import plain_file
 from cellwright.notebooks.document import Output
 from cellwright.notebooks.outputs import OBJECT, TABLE_MIME, externalise, is_reference, raw_bytes, sound
 from cellwright.server.describe import describe, is_tabular
@@ -374,7 +375,7 @@ async def _spooled() -> AsyncIterator[Spooled]:
 
 
 def _copy(path: Path, target: Spooled) -> None:
-    with path.open("rb") as file:
+    with plain_file(path) as file:
         while chunk := file.read(1 << 20):
             target.write(chunk)
 

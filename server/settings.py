@@ -63,6 +63,7 @@ class Settings(Frozen):
     isolation: Literal["none", "files", "network"] = Field(
         "none", description="Kernels in a sandbox of bubblewrap: without others' files; network: without network too"
     )
+    kernel_user: str | None = Field(None, description="Kernels of a server that runs as root belong to this user")
     allowed_imports: str | None = Field(None, description="Comma-separated modules that cells may import, or stdlib")
     checkpoint_limit_bytes: int | None = Field(8 << 30, ge=1, description="A variable larger than this is not stored")
     session_max_concurrent: int = Field(1_000, ge=1, description="Live kernels; past it the longest idle hibernates")
@@ -101,6 +102,8 @@ class Settings(Frozen):
         except ValidationError as error:
             wrong = "; ".join(f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
             raise Invalid(f"The settings are wrong. {wrong}") from error
+        if settings.kernel_user is not None and settings.isolation != "none":
+            raise Invalid(f"{PREFIX}KERNEL_USER and {PREFIX}ISOLATION exclude each other: choose one.")
         settings._sources.update(sources)
         return settings
 

@@ -38,6 +38,9 @@ class BoundedStream(OutStream):
     running: ClassVar[str] = ""
     """The execution that bounds apply to; output of others passes."""
 
+    successor: BoundedStream | None = None
+    """Who writes in its place, in a kernel that a sleeping copy made: a logging handler may still hold this one."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._ahead = 0
         self._begin()
@@ -51,11 +54,19 @@ class BoundedStream(OutStream):
         self._written = 0
 
     def write(self, string: str) -> int | None:
+        if self.successor is not None:
+            return self.successor.write(string)
         written: int | None = super().write(string)
         self._ahead += len(string)
         if self._ahead > AHEAD_CHARACTERS:
             self.flush()
         return written
+
+    def flush(self) -> None:
+        if self.successor is not None:
+            self.successor.flush()
+        else:
+            super().flush()
 
     def _flush_buffers(self) -> Any:
         self._ahead = 0

@@ -28,6 +28,12 @@ class Keeping:
     limits: Limits = field(default_factory=Limits)
     allowed_imports: tuple[str, ...] | None = None
     isolation: str = "none"
+    user: str | None = None
+
+    @property
+    def apart(self) -> bool:
+        """Whether a kernel has a folder of its own, and does not see the server's."""
+        return self.isolation != "none" or self.user is not None
 
     def to_environment(self) -> dict[str, str]:
         return {VARIABLE: json.dumps(asdict(self))}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import random
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from cellwright.kernels.inside import confine, inspect
+from cellwright.kernels.inside import confine, copies, inspect
 from cellwright.kernels.inside.bounds import BoundedStream
+from cellwright.kernels.inside.forking import say
 from cellwright.kernels.inside.keeping import Keeping, watch
 from cellwright.kernels.inside.spool import Spool
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.formatters import JSONFormatter
+from tornado.ioloop import IOLoop
 from traitlets import ObjectName, Type, Unicode
 
 NO_INPUT = (
@@ -58,12 +62,13 @@ class CellwrightKernel(IPythonKernel):
         self._ran: set[str] = set()
         self._reply: dict[str, Any] = {}
         allowed = None if self.keeping is None else self.keeping.allowed_imports
-        self._gate = None if allowed is None else confine.ImportGate(self.shell.user_ns, allowed)
+        self._gate = None if allowed is None else confine.ImportGate.of(self.shell.user_ns, allowed)
         formatter = TableFormatter(parent=self.shell.display_formatter)
         for module in ("pandas", "pandas.core.frame"):
             formatter.for_type_by_name(module, "DataFrame", inspect.table)
         self.shell.display_formatter.formatters[formatter.format_type] = formatter
         self.shell.display_formatter.active_types = list(self.shell.display_formatter.formatters)
+        self.shell_handlers["cellwright_copy_request"] = self.copy_request
 
     async def execute_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
         ours = parent.get("metadata", {}).get("cellwright")
@@ -89,9 +94,25 @@ class CellwrightKernel(IPythonKernel):
                 spool, reply = self.spool, self._reply
                 self.iopub_thread.schedule(lambda: spool.end(reply))
 
+    async def copy_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
+        """Makes a sleeping copy of this process, between two cells; the reply says how that went."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[dict[str, Any]] = loop.create_future()
+        path = str(parent["content"]["path"])
+
+        def make() -> None:
+            try:
+                told.set_result(copies.copy(self.parent.machinery, path))
+            except Exception as error:
+                told.set_result({"refused": repr(error)[:500]})
+
+        # From the loop itself: a kernel that the copy makes leaves it from there.
+        loop.call_soon(make)
+        self.session.send(stream, "cellwright_copy_reply", await told, parent, ident=ident)
+
     def _gate_imports(self, for_this_cell: list[str] | None) -> None:
         if self._gate is None and for_this_cell is not None:
-            self._gate = confine.ImportGate(self.shell.user_ns, None)
+            self._gate = confine.ImportGate.of(self.shell.user_ns, None)
         if self._gate is not None:
             self._gate.for_this_cell = None if for_this_cell is None else tuple(for_this_cell)
 
@@ -128,6 +149,11 @@ class CellwrightKernelApp(IPKernelApp):
 
     kernel_class = Type(CellwrightKernel, klass="ipykernel.kernelbase.Kernel").tag(config=True)
     outstream_class = Unicode("cellwright.kernels.inside.bounds.BoundedStream").tag(config=True)
+    machinery: copies.Machinery
+    before: dict[int, str]
+    resumed = False
+    known_as: str | None = None
+    """Files of this name are this kernel's, too: those of the one whose place it took."""
 
     def init_sockets(self) -> None:
         super().init_sockets()
@@ -173,26 +199,111 @@ class CellwrightKernelApp(IPKernelApp):
     def _leave(self) -> None:
         """Nobody came back for this kernel: nothing of it may stay."""
         assert CellwrightKernel.keeping is not None
-        kernel_id = os.path.basename(self.abs_connection_file).removeprefix("kernel-").removesuffix(".json")
+        own = os.path.basename(self.abs_connection_file).removeprefix("kernel-").removesuffix(".json")
         folder = CellwrightKernel.keeping.folder
-        for name in os.listdir(folder):
-            if kernel_id in name or name.startswith(f"{kernel_id[:8]}-"):
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(folder, name))
+        for files in {own, self.known_as or own}:
+            for name in os.listdir(folder):
+                if files in name or name.startswith(f"{files[:8]}-"):
+                    with contextlib.suppress(OSError):
+                        os.unlink(os.path.join(folder, name))
         os._exit(0)
 
+    def parse_command_line(self, argv: list[str] | None = None) -> None:
+        """Without the parser for what every server asks: making one takes a third of a forked kernel's start."""
+        if argv is not None and len(argv) == 2 and argv[0] == "-f":
+            self.connection_file = argv[1]
+        else:
+            super().parse_command_line(argv)
 
-def prepare(argv: list[str] | None = None) -> CellwrightKernelApp:
-    """A kernel that has bound its sockets and waits to be started; confined, if a server keeps it."""
+    def init_gui_pylab(self) -> None:
+        if not self.resumed:
+            super().init_gui_pylab()
+
+    def init_extensions(self) -> None:
+        if not self.resumed:
+            super().init_extensions()
+
+    def configure_tornado_logger(self) -> None:
+        if not self.resumed:
+            super().configure_tornado_logger()
+
+    def init_code(self) -> None:
+        """Runs the user's start-up files, once in the life of a namespace."""
+        if not self.resumed:
+            super().init_code()
+
+
+def prepare(argv: list[str] | None = None, *, forked: bool = False) -> CellwrightKernelApp:
+    """A kernel that has bound its sockets and waits to be run; confined, if a server keeps it.
+
+    One that was `forked` watches over no parent: what the environment said of one was another's.
+    """
+    before = copies.descriptors() if sys.platform == "linux" else {}
     keeping = Keeping.from_environment()
     if keeping is not None:
         confine.drop_capabilities()
         confine.apply(keeping.limits)
     app: CellwrightKernelApp = CellwrightKernelApp.instance()
+    app.before = before
+    if forked:
+        app.parent_handle = 0
     app.initialize(argv)
     return app
 
 
+def run(app: CellwrightKernelApp, ready: Callable[[], None] = lambda: None) -> None:
+    """Runs a kernel until it is told to end. In a kernel that a sleeping copy makes, goes on as that one."""
+    while True:
+
+        def started(app: CellwrightKernelApp = app, ready: Callable[[], None] = ready) -> None:
+            if sys.platform == "linux":
+                app.machinery = copies.Machinery(app, app.before)
+            ready()
+
+        IOLoop.current().add_callback(started)
+        try:
+            app.start()
+            return
+        except copies.Resumed as resumed:
+            try:
+                app, ready = _resume(app, resumed)
+            except BaseException as error:
+                say(resumed.server, {"error": repr(error)[:500]})
+                os._exit(1)
+
+
+def _resume(old: CellwrightKernelApp, resumed: copies.Resumed) -> tuple[CellwrightKernelApp, Callable[[], None]]:
+    """A new application around the old shell: the namespace, what was shown and counted, the user's hooks."""
+    shell = old.shell
+    before = copies.descriptors()
+    CellwrightKernelApp.clear_instance()
+    CellwrightKernel.clear_instance()
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    CellwrightKernelApp.resumed = True
+    app = prepare(resumed.spec["argv"], forked=True)
+    app.before = before
+    app.known_as = resumed.spec["known_as"]
+    shell.kernel = shell.parent = app.kernel
+    shell.configurables = [each for each in shell.configurables if each is not old]
+    copies.forget_history(shell)
+    for stream, successor in zip(old.machinery.streams, (sys.stdout, sys.stderr), strict=True):
+        if isinstance(stream, BoundedStream) and isinstance(successor, BoundedStream):
+            stream.successor = successor
+
+    def put_random_back() -> None:
+        shell.events.unregister("pre_execute", put_random_back)
+        random.setstate(resumed.random_state)
+
+    # As late as can be: the fork reseeds it, and starting a kernel draws from it.
+    shell.events.register("pre_execute", put_random_back)
+
+    def ready() -> None:
+        say(resumed.server, {"ready": True})
+        resumed.server.close()
+
+    return app, ready
+
+
 def main() -> None:
     """Runs the kernel until it is told to end."""
-    prepare().start()
+    run(prepare())

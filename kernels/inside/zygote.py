@@ -1,12 +1,13 @@
 """A process that has imported everything, and forks kernels from itself.
 
-`python -m cellwright.kernels.inside.zygote FD`. On the descriptor (a Unix socket) the server sends one line of JSON a
-kernel, with one end of a socket pair:
+`python -m cellwright.kernels.inside.zygote FD`. On the descriptor it is asked as `forking` says, for
 
-    server → zygote   {"argv": […], "env": {…}, "cwd": …, "spare": bool}          and the kernel's socket
-    zygote → kernel's socket   {"pid": n}  and a pidfd, right after the fork; {"exit": code} once it has ended
-    kernel → its socket        {"ready": true} or {"error": text};  a spare also {"assigned": true}
-    server → kernel's socket   {"env": {…}, "cwd": …}   gives a spare away; its end before that ends the spare
+    {"argv": […], "env": {…}, "cwd": …, "spare": bool}
+
+and a spare also hears and says, on its socket:
+
+    server → kernel   {"env": {…}, "cwd": …}   gives it away; the socket's end before that ends the spare
+    kernel → server   {"assigned": true}
 
 When the server's end closes, the zygote leaves. Its kernels live on: each watches for an owner by itself.
 """
@@ -15,20 +16,20 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import ctypes
 import gc
 import importlib
 import io
 import json
 import os
-import select
 import signal
 import socket
 import sys
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import NoReturn
+
+from cellwright.kernels.inside.forking import PR_SET_DUMPABLE, PR_SET_NAME, Spec, prctl, say, serve
 
 IMPORTS = (
     "cellwright.kernels.inside.kernel",
@@ -42,18 +43,6 @@ IMPORTS = (
     *("numpy", "pandas", "matplotlib", "matplotlib.pyplot"),
 )
 INLINE = "module://matplotlib_inline.backend_inline"
-PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 4, 15, 36
-Spec = dict[str, Any]
-
-
-def _prctl(option: int, value: Any) -> None:
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
-def say(to: socket.socket, message: Spec, descriptors: tuple[int, ...] = ()) -> None:
-    """Sends a line; a reader that is gone is no error."""
-    with contextlib.suppress(OSError):
-        socket.send_fds(to, [json.dumps(message).encode() + b"\n"], descriptors)
 
 
 # -- before the fork -------------------------------------------------------------------------------------------------
@@ -91,67 +80,6 @@ def _use() -> None:
     figure.clf()
 
 
-def serve(server: socket.socket) -> tuple[Spec, socket.socket] | None:
-    """Forks at every request. Returns in each child with what it is to become, and in the zygote at its end."""
-    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    kernels: dict[int, socket.socket] = {}
-    poll = select.poll()
-    poll.register(server, select.POLLIN)
-    poll.register(woken, select.POLLIN)
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == woken:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(woken, 4096)
-                _reap(kernels)
-                continue
-            asked = _receive(server)
-            if asked is None:
-                return None
-            spec, kernel = asked
-            pid = os.fork()
-            if pid == 0:
-                # Unwound to `main`: the kernel does not run on this frame.
-                return spec, kernel
-            _tell_pid(kernel, pid)
-            kernels[pid] = kernel
-
-
-def _receive(server: socket.socket) -> tuple[Spec, socket.socket] | None:
-    data, descriptors = b"", []
-    while not data.endswith(b"\n"):
-        more, passed, _, _ = socket.recv_fds(server, 1 << 16, 4)
-        descriptors += passed
-        if not more:
-            return None
-        data += more
-    return json.loads(data), socket.socket(fileno=descriptors[0])
-
-
-def _tell_pid(kernel: socket.socket, pid: int) -> None:
-    handle = os.pidfd_open(pid)  # Before anything reaps it: the number is still this child's.
-    say(kernel, {"pid": pid}, (handle,))
-    os.close(handle)
-
-
-def _reap(kernels: dict[int, socket.socket]) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        kernel = kernels.pop(pid, None)
-        if kernel is not None:
-            say(kernel, {"exit": os.waitstatus_to_exitcode(status)})
-            kernel.close()
-
-
 # -- after the fork --------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +97,6 @@ def become(spec: Spec, server: socket.socket) -> NoReturn:
 
 def _forget_the_zygote(server: socket.socket) -> None:
     os.setsid()
-    signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -180,8 +107,8 @@ def _forget_the_zygote(server: socket.socket) -> None:
         os.dup2(null, descriptor)
     os.closerange(3, kept)
     os.closerange(kept + 1, 1 << 16)
-    _prctl(PR_SET_DUMPABLE, 1)  # The zygote's own secrecy; a kernel holds no secret, and may be debugged.
-    _prctl(PR_SET_NAME, b"cellwright-kern")
+    prctl(PR_SET_DUMPABLE, 1)  # The zygote's own secrecy; a kernel holds no secret, and may be debugged.
+    prctl(PR_SET_NAME, b"cellwright-kern")
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()  # Python's own generators are seeded anew by the fork; this one is not.
@@ -202,7 +129,7 @@ def _run(spec: Spec, server: socket.socket) -> NoReturn:
 
     gc.enable()
     sys.argv[:] = [kernel.__file__, *spec["argv"]]
-    app = kernel.prepare(["--IPKernelApp.parent_handle=0", *spec["argv"]])
+    app = kernel.prepare(spec["argv"], forked=True)
     loop = IOLoop.current()
 
     def given_away(_descriptor: int, _events: int) -> None:
@@ -222,16 +149,15 @@ def _run(spec: Spec, server: socket.socket) -> NoReturn:
         else:
             server.close()
 
-    loop.add_callback(ready)
-    app.start()
+    kernel.run(app, ready)
     sys.exit(0)
 
 
 def main() -> None:
     """Serves until the server is gone; or is a kernel until that ends."""
     server = socket.socket(fileno=int(sys.argv[1]))
-    _prctl(PR_SET_DUMPABLE, 0)
-    _prctl(PR_SET_NAME, b"cellwright-zyg")
+    prctl(PR_SET_DUMPABLE, 0)
+    prctl(PR_SET_NAME, b"cellwright-zyg")
     sys.path[:] = [path for path in sys.path if path not in ("", os.getcwd())]
     load()
     gc.collect()

@@ -44,6 +44,7 @@ class DataFolder:
         self.path = path
         self.runtime = path
         self._lock: int | None = None
+        self._shared_lock: int | None = None
 
     @property
     def lock_file(self) -> Path:
@@ -72,6 +73,20 @@ class DataFolder:
                 ) from error
         self._lock = lock
         self.describe(about)
+
+    def share(self) -> Path:
+        """Lets another user's kernels reach their own folders in `runtime`; returns a lock that they can look at.
+
+        It is new for every owner: whoever may open a lock file may hold it, too.
+        """
+        for path in (self.runtime, self.runtime.parent):
+            path.chmod(0o711)
+        place = self.runtime / "owner.lock"
+        place.unlink(missing_ok=True)
+        self._shared_lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._shared_lock, fcntl.LOCK_EX)
+        place.chmod(0o644)
+        return place
 
     def describe(self, about: dict[str, Any]) -> None:
         """Writes who owns the folder, for others to read."""
@@ -113,6 +128,7 @@ class DataFolder:
 
     def close(self) -> None:
         """Gives the folder up."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        for lock in (self._lock, self._shared_lock):
+            if lock is not None:
+                os.close(lock)
+        self._lock = self._shared_lock = None

@@ -1,0 +1,95 @@
+"""Kernels of a root server under another user's name: what that user may not read or write, they cannot either."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cellwright.kernels.errors import KernelNotStarted
+
+MODULE = "cellwright.kernels.inside.kernel"
+TRIES_S = 60.0
+OF_ANOTHER = ("IPYTHONDIR", "MPLCONFIGDIR", "PWD", "SHELL", "TMPDIR", "TEMP", "TMP")
+
+
+class KernelUserRefused(KernelNotStarted):
+    """Kernels cannot run as the user that was asked for; the text says why."""
+
+
+def look_up(name: str) -> pwd.struct_passwd:
+    """The user's entry; raises KernelUserRefused, also when this process may not become another user."""
+    if os.geteuid() != 0:
+        raise KernelUserRefused("CELLWRIGHT_KERNEL_USER needs a server that runs as root.")
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        raise KernelUserRefused(f"CELLWRIGHT_KERNEL_USER: there is no user {name!r} here.") from None
+    if found.pw_uid == 0:
+        raise KernelUserRefused("CELLWRIGHT_KERNEL_USER must not be root: that is what it is there to avoid.")
+    return found
+
+
+def check(name: str) -> None:
+    """Tries whether that user's kernels would find this very interpreter and its packages; raises KernelUserRefused.
+
+    Out of reach, the system may start another Python instead, and say nothing.
+    """
+    user = look_up(name)
+    code = f"import sys, {MODULE}; print(sys.prefix)"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment_of(user, os.environ, "/"),
+            cwd="/",
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            timeout=TRIES_S,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelUserRefused(f"The user {name} cannot run {sys.executable}: {error}.") from None
+    if tried.returncode != 0:
+        *_, why = tried.stderr.strip().splitlines() or ["it says nothing"]
+        raise KernelUserRefused(f"The user {name} cannot run kernels with {sys.executable}: {why}")
+    if tried.stdout.strip() != sys.prefix:
+        raise KernelUserRefused(f"The user {name} would run another Python: that of {tried.stdout.strip()}.")
+
+
+def environment_of(user: pwd.struct_passwd, environment: Mapping[str, str], home: str) -> dict[str, str]:
+    """The environment with the user's own name and home (`home` where theirs does not exist)."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name not in OF_ANOTHER and not name.startswith(("XDG_", "JUPYTER_"))
+    }
+    theirs = user.pw_dir if os.path.isdir(user.pw_dir) else home
+    return {**kept, "HOME": theirs, "USER": user.pw_name, "LOGNAME": user.pw_name}
+
+
+def start(
+    command: list[str], environment: Mapping[str, str], cwd: str, private: Path, name: str
+) -> subprocess.Popen[bytes]:
+    """Starts a kernel as that user, who gets its private folder, and the workspace if that is still root's."""
+    user = look_up(name)
+    for path in (private, *private.iterdir()):
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    if os.stat(cwd).st_uid == 0:
+        os.chown(cwd, user.pw_uid, user.pw_gid)
+    return subprocess.Popen(
+        command,
+        env=environment_of(user, environment, str(private)),
+        cwd=cwd,
+        user=user.pw_uid,
+        group=user.pw_gid,
+        extra_groups=[],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
