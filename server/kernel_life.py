@@ -53,8 +53,8 @@ class KernelLife:
 
     async def obtain(
         self, session_id: SessionId, *, turn_id: TurnId | None = None, generation: int | None = None
-    ) -> KernelConnection:
-        """The session's kernel: the living one, the one a former server left, or a new one.
+    ) -> tuple[KernelConnection, Session]:
+        """The session's kernel: the living one, the one a former server left, or a new one; and the session with it.
 
         A hibernated session's variables are put back first. Raises KernelNotStarted, TooManyKernels or Conflict.
         """
@@ -65,12 +65,12 @@ class KernelLife:
             if connection is not None:
                 if connection.kernel_id == session.kernel_id:
                     await _return_to_folder(connection, workspace)
-                    return connection
+                    return connection, session
                 # The log knows another kernel, or none: this one's variables are not what it says.
                 await self._kernels.end(session_id)
             adopted = await self._adopted(session)
             if adopted is not None:
-                return adopted
+                return adopted, session
             await self.make_room(session_id)
 
             async def told(*events: e.Event) -> None:
@@ -83,7 +83,7 @@ class KernelLife:
             incarnation = session.kernel_incarnation + 1
             await told(await self._born(session, connection, incarnation))
             self._report_death(session_id, incarnation)
-            return connection
+            return connection, await self._rows.get(session_id)
 
     async def _born(self, session: Session, connection: KernelConnection, incarnation: int) -> e.KernelChanged:
         """Brings back what the session's last kernel held, if it was stored; says how that went."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import keyword
+import math
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +26,7 @@ from cellwright.server.domain import (
     Turn,
     TurnId,
     TurnRequest,
+    TurnStatus,
     Usage,
     new_id,
 )
@@ -47,6 +50,7 @@ class Turns:
     def __init__(self, tools: Tools, leases: Leases, models: Models, pool: postgres.Pool) -> None:
         self._t, self._leases, self._models, self._pool = tools, leases, models, pool
         self._held: dict[SessionId, int] = {}
+        self._renewed: dict[SessionId, float] = {}
         self._workers: dict[SessionId, asyncio.Task[None]] = {}
         self._again: set[SessionId] = set()
         self._running: dict[TurnId, Workbench] = {}
@@ -156,11 +160,14 @@ class Turns:
     async def _renew(self) -> None:
         if not self._held:
             return
-        asked = dict(self._held)
+        asked, asked_at = dict(self._held), time.monotonic()
         kept = await self._leases.renew(list(asked))
         for session_id, generation in asked.items():
-            if self._held.get(session_id) != generation or kept.get(session_id) == generation:
-                continue  # Still ours, or claimed anew while we asked.
+            if kept.get(session_id) == generation:
+                self._renewed[session_id] = asked_at
+                continue
+            if self._held.get(session_id) != generation:
+                continue  # Claimed anew while we asked.
             del self._held[session_id]
             worker = self._workers.get(session_id)
             if worker is not None:
@@ -172,10 +179,9 @@ class Turns:
         while session_id in self._again and not self._closing:
             self._again.discard(session_id)
             try:
-                generation = await self._leases.claim(session_id)
+                generation = await self._claim(session_id)
                 if generation is None:
                     return
-                self._held[session_id] = generation
                 for turn in await self._t.rows.open_turns(session_id):
                     await self._run(turn, generation)
             except (StaleLease, NotFound):
@@ -187,6 +193,19 @@ class Turns:
             except Exception:
                 log.exception("session_worker_failed")
 
+    async def _claim(self, session_id: SessionId) -> int | None:
+        """The generation under which to write; None while another process holds the session."""
+        renewed = self._renewed.get(session_id, -math.inf)
+        held = self._held.get(session_id)
+        # What was renewed a moment ago is ours for longer than a moment; if it is not, the fence says so.
+        if held is not None and time.monotonic() - renewed < self._leases.lease_s / 2:
+            return held
+        asked_at = time.monotonic()
+        generation = await self._leases.claim(session_id)
+        if generation is not None:
+            self._held[session_id], self._renewed[session_id] = generation, asked_at
+        return generation
+
     # -- running ------------------------------------------------------------------------------------------------
 
     async def _run(self, turn: Turn, generation: int) -> None:
@@ -196,7 +215,8 @@ class Turns:
         structlog.contextvars.bind_contextvars(turn_id=turn.id)
         usage = Usage()
         try:
-            state = e.fold(record.event for record in await bench.events())
+            fresh = turn.status is TurnStatus.QUEUED
+            state = e.TurnState() if fresh else e.fold(record.event for record in await bench.events())
             usage = state.usage
             bench.made = list(state.artifacts)
             if await self._t.rows.stop_requested(turn.id):
@@ -295,20 +315,19 @@ class Turns:
         await self._t.notebooks.pull(session, bench.generation)
         model = turn.request.model or session.model or self._models.default() or ""
         iterations = self._iterations(bench)
-        events: list[e.Event] = [
-            e.TurnStarted(
-                turn_id=turn.id,
-                n=turn.n,
-                query=turn.query,
-                agent=agent.name,
-                model=model if turn.request.kind == "ask" else "",
-                max_iterations=iterations,
-            )
-        ]
+        started = e.TurnStarted(
+            turn_id=turn.id,
+            n=turn.n,
+            query=turn.query,
+            agent=agent.name,
+            model=model if turn.request.kind == "ask" else "",
+            max_iterations=iterations,
+        )
         if turn.request.kind == "ask":
             quoted = "\n".join(f"> {line}".rstrip() for line in turn.query.splitlines())
-            events.append(await bench.markdown(quoted, "prompt"))
-        await bench.record(*events)
+            await bench.record(started, await bench.markdown(quoted, "prompt"))
+        else:
+            bench.put_off(started)
 
     async def _load_files(self, bench: Workbench) -> None:
         """Loads the tables among the query's files, in a cell that everyone sees."""

@@ -97,6 +97,7 @@ class Workbench:
         self._execution: Execution | None = None
         self._stopped_at: float | None = None
         self._told_unsaved: e.NotebookFailed | None = None
+        self._put_off: list[e.Event] = []
 
     @property
     def settings(self) -> Settings:
@@ -107,9 +108,19 @@ class Workbench:
         return self._t.hot
 
     async def record(self, *events: e.Event) -> list[e.Record]:
-        """Appends events of this turn, under its lease."""
-        stamped = [event.model_copy(update={"turn_id": self.turn.id}) for event in events]
+        """Appends events of this turn, under its lease, behind those that were put off."""
+        waiting, self._put_off = self._put_off, []
+        stamped = [event.model_copy(update={"turn_id": self.turn.id}) for event in (*waiting, *events)]
         return await self._t.log.append(self.session.id, stamped, generation=self.generation)
+
+    def put_off(self, event: e.Event) -> None:
+        """Has an event appended together with the next: one commit less before a cell starts."""
+        self._put_off.append(event)
+
+    async def flush(self) -> None:
+        """Appends what was put off."""
+        if self._put_off:
+            await self.record()
 
     async def events(self) -> list[e.Record]:
         """What the log says of this turn."""
@@ -158,8 +169,11 @@ class Workbench:
 
     async def kernel(self) -> KernelConnection:
         """The session's kernel, living when this returns."""
-        connection = await self._t.life.obtain(self.session.id, turn_id=self.turn.id, generation=self.generation)
-        await self.refresh()
+        if self._t.kernels.get(self.session.id) is None:
+            await self.flush()  # What happens to the kernel is told by itself, and belongs behind it.
+        connection, self.session = await self._t.life.obtain(
+            self.session.id, turn_id=self.turn.id, generation=self.generation
+        )
         return connection
 
     # -- cells --------------------------------------------------------------------------------------------------

@@ -63,7 +63,14 @@ class Log:
         events: Sequence[Event],
         generation: int | None,
     ) -> list[Record]:
-        row = await connection.fetchrow(SQL.take_seq, session_id, len(events), generation)
+        row = await connection.fetchrow(
+            SQL.append,
+            session_id,
+            generation,
+            [event.turn_id for event in events],
+            [event.type for event in events],
+            [event.model_dump(mode="json", exclude={"turn_id", "type"}) for event in events],
+        )
         if row is None:
             if await connection.fetchval(SQL.session_exists, session_id) is None:
                 raise NotFound("session", session_id)
@@ -72,18 +79,8 @@ class Log:
         records = [
             Record(session_id=session_id, seq=first + i, at=row["at"], event=event) for i, event in enumerate(events)
         ]
-        await connection.execute(
-            SQL.insert_events,
-            session_id,
-            [record.seq for record in records],
-            [event.turn_id for event in events],
-            [event.type for event in events],
-            [event.model_dump(mode="json", exclude={"turn_id", "type"}) for event in events],
-            row["at"],
-        )
         for record in records:
             await self._project(connection, record)
-        await connection.execute(SQL.wake_readers, f"{session_id}:{row['seq']}:{events[-1].type}")
         return records
 
     async def read(self, session_id: SessionId, after: int = 0, limit: int = PAGE) -> list[Record]:

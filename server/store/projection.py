@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from decimal import Context, Decimal
 from typing import Any
 
 from cellwright.notebooks.document import Cell, CellId
 from cellwright.notebooks.outputs import references
 from cellwright.server import events as e
-from cellwright.server.domain import Message, SessionId, Usage
+from cellwright.server.domain import Message, Usage
 from cellwright.server.store import postgres, queries
 
 SQL = queries.load("projection")
 OBJECTS = queries.load("artifacts")
 CHECKPOINTS = queries.load("checkpoints")
 PREVIEW_CHARACTERS = 100
-EXACT = Context(prec=4_000)
-"""Halving a gap adds a digit: enough for thousands of cells put in at one spot."""
 
 Connection = postgres.Connection
 
@@ -42,13 +39,11 @@ async def _turn_queued(connection: Connection, record: e.Record, event: e.TurnQu
     await connection.execute(
         SQL.insert_turn, event.turn_id, record.session_id, event.n, event.query, request, record.at
     )
-    await connection.execute(SQL.count_turn, record.session_id, event.n)
     await _insert_message(connection, record, event.message)
 
 
 async def _turn_started(connection: Connection, record: e.Record, event: e.TurnStarted) -> None:
-    await connection.execute(SQL.start_turn, event.turn_id, record.at)
-    await connection.execute(SQL.move_head, record.session_id, event.turn_id)
+    await connection.execute(SQL.start_turn, event.turn_id, record.at, record.session_id)
 
 
 async def _turn_ended(connection: Connection, record: e.Record, event: e.TurnEnded) -> None:
@@ -85,9 +80,7 @@ async def _insert_message(connection: Connection, record: e.Record, message: Mes
         message.is_error,
         message.metadata,
         record.at,
-    )
-    await connection.execute(
-        SQL.count_message, record.session_id, " ".join(message.content.split())[:PREVIEW_CHARACTERS]
+        " ".join(message.content.split())[:PREVIEW_CHARACTERS],
     )
 
 
@@ -147,7 +140,7 @@ async def _cells_edited(connection: Connection, record: e.Record, event: e.Cells
                 if row is None:
                     continue
                 await _close(connection, record, edit.cell_id)
-                place = await _place_behind(connection, record.session_id, edit.after)
+                place = await connection.fetchval(SQL.place_behind, record.session_id, edit.after)
                 await connection.execute(
                     SQL.open_cell, record.session_id, edit.cell_id, row["version"], place, record.seq
                 )
@@ -175,48 +168,25 @@ def content_cell(content: e.CellContent) -> Cell:
 
 async def _write_cell(connection: Connection, record: e.Record, cell: Cell, *, after: str | None) -> None:
     """Puts a version of a cell in its place: where the cell stands, or behind `after` if it is not there yet."""
-    session_id = record.session_id
     await connection.execute(
-        SQL.put_version,
-        session_id,
+        SQL.put_cell,
+        record.session_id,
+        cell.id,
         cell.version,
         cell.kind,
         cell.source,
         list(cell.outputs),
         cell.execution_count,
         dict(cell.metadata),
+        list(references(cell.outputs)),
+        after,
+        record.seq,
     )
-    for sha256 in references(cell.outputs):
-        await connection.execute(OBJECTS.refer, sha256, session_id, f"cell:{cell.version}")
-    row = await connection.fetchrow(SQL.cell_now, session_id, cell.id)
-    if row is not None:
-        place = row["place"]
-    else:
-        place = await _place_behind(connection, session_id, after)
-    await _close(connection, record, cell.id)
-    await connection.execute(SQL.open_cell, session_id, cell.id, cell.version, place, record.seq)
-    await connection.execute(SQL.set_revision, session_id, record.seq)
 
 
 async def _close(connection: Connection, record: e.Record, cell_id: str) -> None:
     await connection.execute(SQL.close_cell, record.session_id, cell_id, record.seq)
     await connection.execute(SQL.drop_empty_intervals, record.session_id, cell_id, record.seq)
-
-
-async def _place_behind(connection: Connection, session_id: SessionId, after: str | None) -> Decimal:
-    """A place between the cell `after` and the next one; before all of them when `after` is None."""
-    if after is None:
-        first = await connection.fetchval(SQL.first_place, session_id)
-        return Decimal(1) if first is None else Decimal(first) - 1
-    row = await connection.fetchrow(SQL.cell_now, session_id, after)
-    if row is None:  # Deleted meanwhile: the end is the place that surprises least.
-        last = await connection.fetchval(SQL.last_place, session_id)
-        return Decimal(1) if last is None else Decimal(last) + 1
-    place = Decimal(row["place"])
-    following = await connection.fetchval(SQL.next_place, session_id, place)
-    if following is None:
-        return place + 1
-    return EXACT.divide(EXACT.add(place, Decimal(following)), Decimal(2))
 
 
 async def _artifact_ready(connection: Connection, record: e.Record, event: e.ArtifactReady | e.FileUploaded) -> None:

@@ -1,21 +1,20 @@
--- name: take_seq
--- One statement takes the numbers and checks the fence: $3 is the writer's generation, or null for whoever
--- may write without the lease (a user's request).
-UPDATE sessions
-SET seq = seq + $2, updated_at = now(), last_activity = now()
-WHERE id = $1 AND ($3::bigint IS NULL OR generation = $3)
-RETURNING seq, revision, now() AS at;
+-- name: append
+-- One statement takes the numbers, checks the fence, writes and wakes the readers. $2 is the writer's generation, or
+-- null for whoever may write without the lease (a user's request). No row: the fence refused, or no such session.
+WITH taken AS (
+    UPDATE sessions SET seq = seq + cardinality($4::text[]), updated_at = now(), last_activity = now()
+    WHERE id = $1 AND ($2::bigint IS NULL OR generation = $2)
+    RETURNING seq, now() AS at
+), written AS (
+    INSERT INTO events (session_id, seq, turn_id, type, payload, at)
+    SELECT $1, taken.seq - cardinality($4::text[]) + e.n, e.turn_id, e.type, e.payload, taken.at
+    FROM taken, unnest($3::uuid[], $4::text[], $5::jsonb[]) WITH ORDINALITY AS e (turn_id, type, payload, n)
+)
+SELECT seq, at, pg_notify('cellwright_events', $1 || ':' || seq || ':' || ($4::text[])[cardinality($4::text[])])
+FROM taken;
 
 -- name: session_exists
 SELECT generation FROM sessions WHERE id = $1;
-
--- name: insert_events
-INSERT INTO events (session_id, seq, turn_id, type, payload, at)
-SELECT $1, e.seq, e.turn_id, e.type, e.payload, $6
-FROM unnest($2::bigint[], $3::uuid[], $4::text[], $5::jsonb[]) AS e (seq, turn_id, type, payload);
-
--- name: wake_readers
-SELECT pg_notify('cellwright_events', $1);
 
 -- name: events_after
 SELECT session_id, seq, turn_id, type, payload, at FROM events

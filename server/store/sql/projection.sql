@@ -10,18 +10,13 @@ WHERE id = $1;
 UPDATE sessions SET title = $2, title_by = $3 WHERE id = $1;
 
 -- name: insert_turn
+WITH counted AS (UPDATE sessions SET turn_count = greatest(turn_count, $3) WHERE id = $2)
 INSERT INTO turns (id, session_id, n, query, request, created_at) VALUES ($1, $2, $3, $4, $5, $6);
 
--- name: count_turn
-UPDATE sessions SET turn_count = greatest(turn_count, $2) WHERE id = $1;
-
 -- name: start_turn
-UPDATE turns SET status = 'running', started_at = $2,
-    parent_id = (SELECT head_turn_id FROM sessions WHERE sessions.id = turns.session_id)
-WHERE id = $1;
-
--- name: move_head
-UPDATE sessions SET head_turn_id = $2, status = 'active' WHERE id = $1;
+WITH head AS (SELECT head_turn_id FROM sessions WHERE id = $3),
+     moved AS (UPDATE sessions SET head_turn_id = $1, status = 'active' WHERE id = $3)
+UPDATE turns SET status = 'running', started_at = $2, parent_id = (SELECT head_turn_id FROM head) WHERE id = $1;
 
 -- name: end_turn
 UPDATE turns SET status = $2, answer = $3, cause = $4, usage = $5, ended_at = $6,
@@ -42,14 +37,14 @@ INSERT INTO snapshots (session_id, revision, turn_id)
 SELECT id, revision, $2 FROM sessions WHERE id = $1 ON CONFLICT DO NOTHING;
 
 -- name: insert_message
+WITH counted AS (
+    UPDATE sessions SET message_count = message_count + 1,
+        last_message_preview = CASE WHEN $17 = '' THEN last_message_preview ELSE $17 END
+    WHERE id = $2
+)
 INSERT INTO messages (id, session_id, turn_id, seq, role, content, code, thoughts, tool_calls, token_count,
                       model, agent, response_time_ms, is_error, metadata, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
-
--- name: count_message
-UPDATE sessions SET message_count = message_count + 1,
-    last_message_preview = CASE WHEN $2 = '' THEN last_message_preview ELSE $2 END
-WHERE id = $1;
 
 -- name: add_tool_result
 UPDATE messages SET tool_results = tool_results || jsonb_build_array($2::jsonb) WHERE id = $1;
@@ -69,23 +64,16 @@ WHERE execution_id = $1;
 -- name: set_revision
 UPDATE sessions SET revision = $2 WHERE id = $1;
 
--- name: put_version
-INSERT INTO cell_versions (session_id, version, kind, source, outputs, execution_count, metadata)
-VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING;
+-- name: put_cell
+SELECT put_cell($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+
+-- name: place_behind
+SELECT place_behind($1, $2);
 
 -- name: cell_now
 SELECT c.version, c.place, v.kind, v.source, v.outputs, v.execution_count, v.metadata
 FROM notebook_cells c JOIN cell_versions v USING (session_id, version)
 WHERE c.session_id = $1 AND c.cell_id = $2 AND c.until_revision IS NULL;
-
--- name: last_place
-SELECT max(place) FROM notebook_cells WHERE session_id = $1 AND until_revision IS NULL;
-
--- name: next_place
-SELECT min(place) FROM notebook_cells WHERE session_id = $1 AND until_revision IS NULL AND place > $2;
-
--- name: first_place
-SELECT min(place) FROM notebook_cells WHERE session_id = $1 AND until_revision IS NULL;
 
 -- name: close_cell
 UPDATE notebook_cells SET until_revision = $3 WHERE session_id = $1 AND cell_id = $2 AND until_revision IS NULL;
