@@ -44,8 +44,15 @@ fix: $(VENV)/dev.stamp ## Format, and mend what can be mended by itself
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev.stamp ## Measure, beside peers in the same run
-	@$(BIN)/python -m benchmarks.kernels
+# Peers that need other versions than ours live beside us.
+.peers/stamp: requirements/peers.txt
+	@$(PYTHON) -m venv .peers
+	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@touch $@
+
+bench: $(VENV)/dev.stamp .peers/stamp ## Measure, beside peers in the same run
+	@$(BIN)/python -m benchmarks.kernels --peers .peers/bin/python
+	@$(BIN)/python -m benchmarks.copies
 	@$(BIN)/python -m benchmarks.path
 
 services: $(VENV)/dev.stamp ## Start Postgres, Redis and an S3 server on private ports, until Ctrl-C
@@ -54,6 +61,7 @@ services: $(VENV)/dev.stamp ## Start Postgres, Redis and an S3 server on private
 lock: ## Renew the locks (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra data --extra lab --extra build -o requirements/run.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --all-extras -c requirements/run.txt -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header benchmarks/peers/requirements.in -o requirements/peers.txt
 
 # mypy and import-linter do not see through an editable install's import hook.
 .links:
@@ -61,4 +69,4 @@ lock: ## Renew the locks (needs uv)
 	@for part in server kernels extension notebooks; do ln -sfn ../../$$part .links/cellwright/$$part; done
 
 clean: ## Remove what was built and installed
-	rm -rf $(VENV) .links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .peers .links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

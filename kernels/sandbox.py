@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from cellwright.kernels.errors import KernelNotStarted
 from cellwright.kernels.process import WatchedProcess
@@ -25,6 +25,11 @@ ETC = (
     *("services", "ssl", "timezone"),
 )
 DIES_WITHIN_S = 1.0
+AFTERWARDS = """folder=$1 files=$2; shift 2
+"$@"; code=$?
+if [ -e "$folder/$files.private/left" ]; then rm -rf -- "$folder"/*"$files"*; fi
+exit $code"""
+"""A kernel that nobody came back for makes the file `left`: what it cannot remove from inside goes with it."""
 
 
 class SandboxedProcess(WatchedProcess):
@@ -62,9 +67,9 @@ def start(
         raise KernelNotStarted("CELLWRIGHT_ISOLATION needs bubblewrap, and there is no `bwrap` on the path.")
     told, tell = os.pipe()
     arguments = [bwrap, "--info-fd", str(tell), *_namespaces(isolation), *_files(folder, files, cwd, lock_file)]
-    with os.fdopen(told, "rb") as reader:
+    with os.fdopen(told, "rb", 0) as reader:
         outer = subprocess.Popen(
-            [*arguments, "--chdir", cwd, "--", *command],
+            ["/bin/sh", "-c", AFTERWARDS, "sh", str(folder), files, *arguments, "--chdir", cwd, "--", *command],
             env=dict(environment),
             cwd="/",
             pass_fds=[tell],
@@ -75,13 +80,23 @@ def start(
         )
         os.close(tell)
         try:
-            pid = json.loads(reader.read())["child-pid"]
+            pid = _told_pid(reader)
         except (ValueError, KeyError):
             _, said = outer.communicate()
             raise KernelNotStarted(f"The sandbox did not start: {said.decode(errors='replace').strip()}") from None
     assert outer.stderr is not None
     outer.stderr.close()
     return SandboxedProcess(outer, pid)
+
+
+def _told_pid(reader: IO[bytes]) -> int:
+    """What bubblewrap says of the process inside; raises ValueError when it ends without a word."""
+    said = b""
+    while more := reader.read(4096):
+        said += more
+        if b"}" in said:
+            break
+    return int(json.loads(said)["child-pid"])
 
 
 def _namespaces(isolation: Isolation) -> list[str]:

@@ -13,6 +13,7 @@ from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelNotStarted, KernelUnreachable
 from cellwright.notebooks.document import Document
 from cellwright.server import events as e
+from cellwright.server import variables
 from cellwright.server.agent.profiles import DEFAULT, profile
 from cellwright.server.artifacts import slug
 from cellwright.server.domain import Artifact, Session, SessionId, Turn, TurnRequest, Variable, new_id
@@ -23,7 +24,7 @@ from cellwright.server.models.catalog import Models
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.objects import Spooled
 from cellwright.server.turns import Turns
-from cellwright.server.workbench import Tools, known, look_at
+from cellwright.server.workbench import Tools
 from cellwright.server.workspace import Workspace
 
 SQL = queries.load("sessions")
@@ -147,13 +148,13 @@ class Sessions:
     async def variables(self, session: Session) -> list[Variable]:
         """The variables in the kernel, as its last cell told them."""
         connection = self._t.kernels.get(session.id)
-        return [] if connection is None else [known(told) for told in connection.last_variables]
+        return [] if connection is None else [variables.known(told) for told in connection.last_variables]
 
     async def variable(self, session: Session, name: str) -> Variable:
         """One variable in detail; raises NotFound, or Conflict while the kernel is busy."""
         connection = self._t.kernels.get(session.id)
         try:
-            found = None if connection is None else await look_at(connection, name)
+            found = None if connection is None else await variables.look_at(connection, name)
         except KernelUnreachable as error:
             raise Conflict(str(error)) from error
         if found is None:

@@ -12,9 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 import structlog
-from cellwright.kernels import injected
 from cellwright.kernels.client import KernelConnection
-from cellwright.kernels.errors import KernelDied, KernelUnreachable
 from cellwright.kernels.execution import OBEY_WITHIN_S, Execution, Finished, reattach, spool_file
 from cellwright.kernels.registry import Registry
 from cellwright.kernels.sessions import SessionKernels
@@ -23,6 +21,7 @@ from cellwright.notebooks.errors import EditConflict, UnknownCell
 from cellwright.notebooks.outputs import Change
 from cellwright.notebooks.render import cell_text, images
 from cellwright.server import events as e
+from cellwright.server import variables
 from cellwright.server.agent.profiles import profile
 from cellwright.server.artifacts import Artifacts, slug
 from cellwright.server.domain import (
@@ -323,9 +322,9 @@ class Workbench:
             events.append(tags)
         now = finished.variables
         if connection is not None and now is None and status in (CellStatus.OK, CellStatus.ERROR):
-            now = await _asked_for(connection)
+            now = await variables.asked(connection)
         if connection is not None and now is not None:
-            changed = variables_changed(connection, now)
+            changed = variables.changes(connection, now)
             if changed is not None:
                 events.append(changed)
         await self.record(*events)
@@ -489,11 +488,11 @@ class Workbench:
 
     async def variable(self, name: str) -> Variable | None:
         """One variable in detail, or None when there is none of that name."""
-        return await look_at(await self.kernel(), name)
+        return await variables.look_at(await self.kernel(), name)
 
     async def variables(self) -> list[Variable]:
         connection = self._t.kernels.get(self.session.id)
-        return [] if connection is None else [known(told) for told in connection.last_variables]
+        return [] if connection is None else [variables.known(told) for told in connection.last_variables]
 
     async def picture(self, sha256: str) -> bytes:
         return (await self._t.artifacts.fetch_all([sha256]))[sha256]
@@ -520,14 +519,6 @@ def _why(error: Exception) -> str:
     return str(getattr(error, "log_message", None) or error)[:500]
 
 
-async def _asked_for(connection: KernelConnection) -> list[dict[str, Any]] | None:
-    """The variables of a kernel that does not tell them unasked; None where it cannot."""
-    try:
-        return list(await connection.evaluate(injected.call("inspect", "told()")))
-    except (KernelUnreachable, KernelDied):
-        return None
-
-
 def _started(event: e.Event, execution_id: str) -> bool:
     return isinstance(event, e.CellStarted) and event.execution_id == execution_id
 
@@ -541,28 +532,3 @@ def told_of(ran: e.CellCompleted, call: ToolCall) -> ToolResult:
         is_error=ran.status is not CellStatus.OK,
         cell_id=ran.cell_id,
     )
-
-
-def known(told: dict[str, Any]) -> Variable:
-    """A variable as the kernel tells it."""
-    return Variable.model_validate({k: v for k, v in told.items() if k != "id"})
-
-
-async def look_at(connection: KernelConnection, name: str) -> Variable | None:
-    """Asks the kernel about one variable; raises KernelUnreachable while it is busy."""
-    if not name.isidentifier():
-        return None
-    told = await connection.evaluate(injected.call("inspect", f"describe({name!r})"))
-    return None if told is None else Variable.model_validate(told)
-
-
-def variables_changed(connection: KernelConnection, now: list[dict[str, Any]]) -> e.VariablesChanged | None:
-    """How the namespace differs from what the kernel last told; remembers what it tells now."""
-    before = {told["name"]: told for told in connection.last_variables}
-    connection.last_variables = now
-    added = [known(told) for told in now if told["name"] not in before]
-    changed = [known(told) for told in now if told["name"] in before and told != before[told["name"]]]
-    removed = sorted(set(before) - {told["name"] for told in now})
-    if not (added or changed or removed):
-        return None
-    return e.VariablesChanged(added=added, changed=changed, removed=removed)

@@ -206,6 +206,9 @@ class CellwrightKernelApp(IPKernelApp):
                 if files in name or name.startswith(f"{files[:8]}-"):
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(folder, name))
+        if CellwrightKernel.keeping.isolation != "none":
+            with contextlib.suppress(OSError), open(os.path.join(folder, "left"), "w"):
+                pass
         os._exit(0)
 
     def parse_command_line(self, argv: list[str] | None = None) -> None:

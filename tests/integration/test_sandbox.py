@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import shutil
 import subprocess
@@ -97,8 +99,28 @@ async def test_spool_and_checkpoint(
     assert (await run(other, "assert sum(kept) == 1249975000"))[0].status == "ok"
 
 
+async def test_nobody_comes_back(keeping: Keeping, tmp_path: Path) -> None:
+    """When the grace period ends, the kernel goes with its sandbox, its private folder and all other files."""
+    lock = tmp_path / "its.lock"
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    left = replace(keeping, isolation="files", grace_s=1.0, lock_file=str(lock))
+    kernels = SessionKernels(manager(), left, "cellwright")
+    try:
+        kernel = await kernels.start("s", None, tmp_path)
+        await run(kernel, "print(1)")
+        assert os.listdir(keeping.folder) != []
+        os.close(handle)
+        async with asyncio.timeout(20):
+            while os.listdir(keeping.folder):
+                await asyncio.sleep(0.1)
+    finally:
+        await kernels.close()
+        CellwrightProvisioner.keeping = None
+
+
 async def test_no_way_around_it(isolated: SessionKernels, tmp_path: Path) -> None:
     """A kernelspec that would not be in a sandbox is refused, and nothing of it stays."""
-    with pytest.raises(KernelNotStarted, match="sandbox"):
+    with pytest.raises(KernelNotStarted, match="kept apart"):
         await isolated.start("s", "python3", tmp_path)
     assert isolated.manager.list_kernel_ids() == []

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
 import site
+import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.forker import ForkedProcess
+from cellwright.kernels.inside.forking import PR_SET_CHILD_SUBREAPER
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.process import WatchedProcess
 from cellwright.kernels.provisioner import CellwrightProvisioner
 from cellwright.kernels.sessions import SessionKernels
-from cellwright.kernels.zygote import ForkedProcess, Zygote
+from cellwright.kernels.zygote import Zygote
 
 from tests.integration.conftest import manager, run
 
@@ -217,6 +222,44 @@ async def test_the_zygote_is_killed(keeping: Keeping, tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
         ended, _ = await run(kernel, "import os; os._exit(5)")
         assert ended.status == "kernel_died"
+
+
+async def test_orphans_are_reaped(keeping: Keeping, tmp_path: Path) -> None:
+    """What a kernel leaves behind when it ends is reaped by the zygote: no zombie stays, whoever its parent was."""
+    async with opened(keeping, 1) as kernels:
+        kernel = await kernels.start("s", None, tmp_path)
+        source = (
+            "import os, time\nread, write = os.pipe()\nif os.fork() == 0:\n    if os.fork() == 0:\n"
+            "        os.write(write, str(os.getpid()).encode()); time.sleep(1); os._exit(0)\n    os._exit(0)\n"
+            "os.wait(); print(os.read(read, 20).decode())"
+        )
+        ended, outputs = await run(kernel, source)
+        assert ended.status == "ok"
+        orphan = psutil.Process(int(outputs[0]["text"]))
+        assert kernels.zygote is not None
+        assert orphan.ppid() == kernels.zygote.pid
+        async with asyncio.timeout(10):
+            while psutil.pid_exists(orphan.pid):
+                await asyncio.sleep(0.05)
+
+
+async def test_a_server_that_inherits_kernels(keeping: Keeping, tmp_path: Path) -> None:
+    """Where orphans become the server's (it is process 1, or a subreaper), it learns how a kernel ended by itself."""
+    become_subreaper = partial(ctypes.CDLL(None).prctl, PR_SET_CHILD_SUBREAPER)
+    async with opened(keeping, 1) as kernels:
+        kernel = await kernels.start("s", None, tmp_path)
+        zygote = await settled(kernels, 1)
+        become_subreaper(1, 0, 0, 0)
+        try:
+            assert zygote.pid is not None
+            os.kill(zygote.pid, signal.SIGKILL)
+            await asyncio.sleep(0.2)
+            other = subprocess.Popen(["true"])  # Nobody but its owner may wait for it.
+            ended, _ = await run(kernel, "import os; os._exit(7)")
+            assert "exit code 7" in str(ended.cause)
+            assert other.wait() == 0
+        finally:
+            become_subreaper(0, 0, 0, 0)
 
 
 async def test_what_was_read_at_import_differs(
