@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 from cellwright.extension.routes import handlers
 from cellwright.server.app import Cellwright
-from cellwright.server.errors import CellwrightError
+from cellwright.server.errors import CellwrightError, DataFolderInUse, StoreUnavailable
 from cellwright.server.logs import configure
 from cellwright.server.settings import Settings
 from cellwright.server.store.folder import private_folder, runtime_folder
@@ -17,6 +17,7 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Dict
 
 TAKE_OVER_S = 10.0
+AGAIN_S = 2.0
 log = structlog.get_logger(__name__)
 
 
@@ -33,6 +34,7 @@ class CellwrightApp(ExtensionApp):
     opened: asyncio.Future[None] | None = None
     failed: Exception | None = None
     _idle: asyncio.Task[None] | None = None
+    _again: asyncio.Task[None] | None = None
 
     def initialize_settings(self) -> None:
         self.settings["cellwright_extension"] = self
@@ -70,14 +72,31 @@ class CellwrightApp(ExtensionApp):
         assert self.cellwright is not None
         try:
             await self.cellwright.open(TAKE_OVER_S)
+        except (StoreUnavailable, DataFolderInUse) as error:
+            self._failed(error)
+            self._again = asyncio.create_task(self._open_later(self.cellwright), name="open later")
         except CellwrightError as error:
             self._failed(error)
         except Exception as error:
             log.exception("cellwright_did_not_open")
             self._failed(error)
-
         if self.cellwright.settings.idle_stop_s is not None:
             self._idle = asyncio.create_task(self._stop_when_idle(self.cellwright.settings.idle_stop_s))
+
+    async def _open_later(self, cellwright: Cellwright) -> None:
+        """Opens as soon as the stores answer: a database may start more slowly than we do."""
+        told = str(self.failed)
+        while self.failed is not None:
+            await asyncio.sleep(AGAIN_S)
+            try:
+                await cellwright.open()
+                self.failed = None
+                log.info("cellwright_opened", after=told)
+            except Exception as error:
+                self.failed = error
+                if str(error) != told:
+                    told = str(error)
+                    self._failed(error)
 
     async def _stop_when_idle(self, after_s: float) -> None:
         """Stops a server that was started in the background, once no turn runs and no request came for so long."""
@@ -100,8 +119,10 @@ class CellwrightApp(ExtensionApp):
         if self.opened is not None and not self.opened.done():
             self.opened.cancel()
             await asyncio.gather(self.opened, return_exceptions=True)
-        if self._idle is not None:
-            self._idle.cancel()
+        for task in (self._idle, self._again):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self.cellwright is not None and self.failed is None:
             await self.cellwright.close()
 

@@ -95,6 +95,12 @@ class ForkedProcess(WatchedProcess):
 
     def discard(self) -> None:
         """Ends the kernel, if it came that far."""
+        if self._passed is None and self._socket is not None:
+            # It may be forked at this moment: unknown, nobody else would end it.
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            poll.poll(DIES_WITHIN_MS)
+            self._listen()
         if self._passed is not None:
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self._passed, signal.SIGKILL)

@@ -109,6 +109,7 @@ async def own_stores(services: Services) -> AsyncIterator[dict[str, object]]:
     base = given["CELLWRIGHT_DATABASE_URL"]
     admin = await asyncpg.connect(base)
     await admin.execute(f"CREATE DATABASE {name}")
+    await admin.close()  # A test may stop the database meanwhile.
     try:
         yield {
             "database_url": base.rpartition("/")[0] + f"/{name}",
@@ -120,6 +121,7 @@ async def own_stores(services: Services) -> AsyncIterator[dict[str, object]]:
             "s3_secure": False,
         }
     finally:
+        admin = await asyncpg.connect(base)
         await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         await admin.close()
 

@@ -48,6 +48,23 @@ class JupyterServer:
         return self._process.pid
 
     def start(self, *arguments: str, **environment: str) -> JupyterServer:
+        """Starts the server, and waits until it answers."""
+        self.begin(*arguments, **environment)
+        assert self._process is not None
+        give_up = time.monotonic() + START_S
+        while time.monotonic() < give_up:
+            if self._process.poll() is not None:
+                raise AssertionError(f"the server ended:\n{self.log.read_text()[-3_000:]}")
+            try:
+                if self.http.get("/health").status_code == 200:
+                    return self
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"the server did not answer:\n{self.log.read_text()[-3_000:]}")
+
+    def begin(self, *arguments: str, **environment: str) -> JupyterServer:
+        """Starts the server's process."""
         env = {
             **os.environ,
             "CELLWRIGHT_DATA_DIR": str(self.data_dir),
@@ -62,17 +79,7 @@ class JupyterServer:
         ]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
-        give_up = time.monotonic() + START_S
-        while time.monotonic() < give_up:
-            if self._process.poll() is not None:
-                raise AssertionError(f"the server ended:\n{self.log.read_text()[-3_000:]}")
-            try:
-                if self.http.get("/health").status_code == 200:
-                    return self
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError(f"the server did not answer:\n{self.log.read_text()[-3_000:]}")
+        return self
 
     def kill(self) -> None:
         """As a power cut would."""

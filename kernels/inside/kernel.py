@@ -194,9 +194,9 @@ class CellwrightKernelApp(IPKernelApp):
                 schedule(function)
 
         thread.schedule = schedule_or_do
-        watch(keeping, self._leave)
+        watch(keeping, self.leave)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Nobody came back for this kernel: nothing of it may stay."""
         assert CellwrightKernel.keeping is not None
         own = os.path.basename(self.abs_connection_file).removeprefix("kernel-").removesuffix(".json")

@@ -136,7 +136,7 @@ def _run(spec: Spec, server: socket.socket) -> NoReturn:
         told = server.makefile("rb").readline()
         loop.remove_handler(server.fileno())
         if not told:  # The server is gone, and nobody knows of this kernel.
-            os._exit(0)
+            app.leave()
         _take_on(json.loads(told))
         app.shell.user_ns["_dh"] = [os.getcwd()]
         say(server, {"assigned": True})

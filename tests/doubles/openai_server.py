@@ -44,6 +44,9 @@ class OpenAIServer:
         self.requests: list[dict[str, Any]] = []
         self.open_streams = 0
         self.closed_early = 0
+        self.cut_reply = b""
+        """What an answer of the text CUT sends instead, and how many bytes of it."""
+        self.cut_at = 0
         self._script: Script = script
         self._said = 0
         self._ready = threading.Event()
@@ -114,11 +117,21 @@ class _Completions(web.RequestHandler):
         self.set_header("Content-Type", "text/event-stream")
         self.owner.open_streams += 1
         try:
+            if say.content == "CUT":
+                await self._cut()
+                return
             await self._stream(say, body)
         except iostream.StreamClosedError:
             self.owner.closed_early += 1
         finally:
             self.owner.open_streams -= 1
+
+    async def _cut(self) -> None:
+        reply, at = self.owner.cut_reply, self.owner.cut_at
+        self.set_header("Content-Length", str(len(reply)))
+        self.write(reply[:at])
+        await self.flush()
+        self.request.connection.stream.close()  # type: ignore[union-attr]
 
     async def _stream(self, say: Say, body: dict[str, Any]) -> None:
         chunks = list(_deltas(say))

@@ -340,7 +340,7 @@ async def test_a_server_that_is_gone(keeping: Keeping, tmp_path: Path) -> None:
         pids = [zygote.pid, zygote._spares[0].process.pid]
         zygote._task.cancel()
         zygote._spares[0].process._socket.close()
-        zygote._socket.close()
+        zygote._forker.close()
         await asyncio.to_thread(zygote._process.wait, 10)
         _gone, alive = await asyncio.to_thread(
             psutil.wait_procs, [psutil.Process(p) for p in pids if psutil.pid_exists(p)], 10
