@@ -70,13 +70,14 @@ async def take(connection: KernelConnection, folder: Path) -> SleepingCopy:
             forker = Forker(channel)
             try:
                 said = await forker.hear()
+                if said is None:
+                    raise CopyRefused("The copy of the kernel did not come up.")
+                return SleepingCopy(forker, int(said["pid"]), float(told["pause_ms"]), tuple(told["lost"]))
             except BaseException:
                 forker.close()
                 raise
-        if said is None:
-            forker.close()
-            raise CopyRefused("The copy of the kernel did not come up.")
-        return SleepingCopy(forker, said["pid"], told["pause_ms"], tuple(told["lost"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CopyRefused(f"What the kernel says of its copy is not understood: {error!r}") from error
     except TimeoutError:
         raise CopyRefused("The kernel did not answer in time; it may be busy.") from None
     finally:

@@ -68,7 +68,10 @@ class ForkedProcess(WatchedProcess):
                 data, passed = b"", array.array("i").tolist()
             for handle in passed:
                 os.set_inheritable(handle, False)
-                self._passed = handle
+                if self._passed is None:
+                    self._passed = handle
+                else:
+                    os.close(handle)
             if not data:
                 self._socket.close()
                 self._socket = None
@@ -108,6 +111,9 @@ class ForkedProcess(WatchedProcess):
             poll = select.poll()
             poll.register(self._passed, select.POLLIN)
             poll.poll(DIES_WITHIN_MS)
+            if not hasattr(self, "_handle"):
+                os.close(self._passed)
+                self._passed = None
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -129,6 +135,8 @@ class Forker:
         data, passed, _, _ = socket.recv_fds(self._channel, 1 << 12, 1)
         for handle in passed:
             os.set_inheritable(handle, False)
+            if self.handle is not None:
+                os.close(self.handle)
             self.handle = handle
         return dict(json.loads(data)) if data else None
 

@@ -48,6 +48,10 @@ class WatchedProcess:
         self.pid = pid
         self._handle = os.pidfd_open(pid) if handle is None else handle
 
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self._handle)
+
     def _ended(self, timeout_ms: int | None) -> bool:
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)

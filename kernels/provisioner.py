@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -107,7 +108,9 @@ class CellwrightProvisioner(LocalProvisioner):
         manager.transport = "ipc"
         if self.keeping.apart:
             private = sandbox.private_folder(self._registry.folder, str(self._files))
-            private.mkdir(mode=0o700, exist_ok=True)
+            # Made anew: what a former kernel laid there, a link among it, must not be written through.
+            shutil.rmtree(private, ignore_errors=True)
+            private.mkdir(mode=0o700)
             manager.ip = str(private / str(self._files)[:8])
         else:
             manager.ip = str(self._registry.folder / str(self._files)[:8])
@@ -123,8 +126,10 @@ class CellwrightProvisioner(LocalProvisioner):
         private = sandbox.private_folder(folder, files)
         seen = private if self.keeping.user is not None else folder
         inside = private / place.name
-        inside.touch(mode=0o600)
-        inside.write_text(json.dumps(json.loads(place.read_text()) | {"ip": str(seen / files[:8])}))
+        told = json.dumps(json.loads(place.read_text()) | {"ip": str(seen / files[:8])})
+        handle = os.open(inside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(told)
         if self.keeping.user is not None:
             command = [str(inside) if part == str(place) else part for part in cmd]
             environment = environment | replace(self.keeping, folder=str(private)).to_environment()
@@ -183,8 +188,9 @@ class CellwrightProvisioner(LocalProvisioner):
         copies.move_in(self._registry, name, str(self._files), dict(self.connection_info))
         self._register()
         if former is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(former.pid, signal.SIGKILL)
+            if former.poll() is None:  # Else its number may be another's by now.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(former.pid, signal.SIGKILL)
             # To free much memory takes the system longer than all of the rest: nobody has to wait for it.
             self._ending = asyncio.create_task(asyncio.to_thread(former.wait, ENDS_WITHIN_S), name="former kernel")
 

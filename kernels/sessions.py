@@ -216,15 +216,19 @@ class SessionKernels:
 
         Raises CopyRefused or KernelDied.
         """
-        connection = self.get(session_id)
-        if connection is None or self.folder is None:
-            raise CopyRefused("The session has no kernel that could be copied.")
-        made = await copies.take(connection, self.folder)
-        kept = self._copies.setdefault(session_id, [])
-        kept.append(made)
-        while len(kept) > COPIES:
-            kept.pop(0).drop()
-        return made
+        async with self.lock(session_id):
+            connection = self.get(session_id)
+            if connection is None or self.folder is None:
+                raise CopyRefused("The session has no kernel that could be copied.")
+            made = await copies.take(connection, self.folder)
+            if self.get(session_id) is not connection:
+                made.drop()
+                raise CopyRefused("The kernel ended while it was copied.")
+            kept = self._copies.setdefault(session_id, [])
+            kept.append(made)
+            while len(kept) > COPIES:
+                kept.pop(0).drop()
+            return made
 
     def copies(self, session_id: str) -> list[SleepingCopy]:
         """The session's copies, oldest first."""
@@ -233,25 +237,27 @@ class SessionKernels:
     async def go_back(self, session_id: str, copy: SleepingCopy) -> KernelConnection:
         """The session's kernel as it was when the copy was made; works too when the kernel has died since.
 
-        Raises KernelNotStarted or CopyRefused; the living kernel then goes on as it was.
+        Raises KernelNotStarted or CopyRefused; a kernel that lived then goes on as it was.
         """
-        former = self._connections.get(session_id)
-        if former is None or copy not in self._copies.get(session_id, ()):
-            raise CopyRefused("The copy is not one of this session's kernel.")
-        provisioner = former.manager.provisioner
-        try:
-            process, name = await provisioner.wake(copy)
-        except KernelNotStarted:
-            self._copies[session_id].remove(copy)
-            copy.drop()
-            raise
-        self._ending.add(session_id)
-        try:
-            await former.close()
-            provisioner.give_way(process, name)
-            return await self._connect(session_id, former.kernel_id, wait=True)
-        finally:
-            self._ending.discard(session_id)
+        async with self.lock(session_id):
+            former = self._connections.get(session_id)
+            kept = self._copies.get(session_id, [])
+            if former is None or copy not in kept:
+                raise CopyRefused("The copy is not one of this session's kernel.")
+            provisioner = former.manager.provisioner
+            try:
+                process, name = await provisioner.wake(copy)
+            except KernelNotStarted:
+                kept.remove(copy)
+                copy.drop()
+                raise
+            self._ending.add(session_id)
+            try:
+                provisioner.give_way(process, name)
+                await former.close()
+                return await self._connect(session_id, former.kernel_id, wait=True)
+            finally:
+                self._ending.discard(session_id)
 
     async def end(self, session_id: str) -> None:
         """Ends the session's kernel; nothing of it stays."""

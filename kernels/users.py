@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cellwright.kernels.errors import KernelNotStarted
+from cellwright.kernels.isolation import kernel_environment
 
 MODULE = "cellwright.kernels.inside.kernel"
 TRIES_S = 60.0
@@ -42,8 +43,8 @@ def check(name: str) -> None:
     code = f"import sys, {MODULE}; print(sys.prefix)"
     try:
         tried = subprocess.run(
-            [sys.executable, "-c", code],
-            env=environment_of(user, os.environ, "/"),
+            [sys.executable, "-s", "-c", code],
+            env=environment_of(user, kernel_environment(os.environ, {}), "/"),
             cwd="/",
             user=user.pw_uid,
             group=user.pw_gid,
@@ -72,15 +73,24 @@ def environment_of(user: pwd.struct_passwd, environment: Mapping[str, str], home
     return {**kept, "HOME": theirs, "USER": user.pw_name, "LOGNAME": user.pw_name}
 
 
+def give(folder: Path, name: str) -> None:
+    """Makes a session's folder that is still root's the user's; never what a link leads to."""
+    user = look_up(name)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(handle).st_uid == 0:
+            os.fchown(handle, user.pw_uid, user.pw_gid)
+    finally:
+        os.close(handle)
+
+
 def start(
     command: list[str], environment: Mapping[str, str], cwd: str, private: Path, name: str
 ) -> subprocess.Popen[bytes]:
-    """Starts a kernel as that user, who gets its private folder, and the workspace if that is still root's."""
+    """Starts a kernel as that user, who gets its private folder. Nothing in that may be another's than ours."""
     user = look_up(name)
-    for path in (private, *private.iterdir()):
+    for path in (*private.iterdir(), private):
         os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
-    if os.stat(cwd).st_uid == 0:
-        os.chown(cwd, user.pw_uid, user.pw_gid)
     return subprocess.Popen(
         command,
         env=environment_of(user, environment, str(private)),

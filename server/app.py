@@ -143,7 +143,7 @@ class Cellwright:
             self.hot,
             self.kernels,
             self.life,
-            NotebookFiles(self._contents, cells, self.artifacts, self.log),
+            NotebookFiles(self._contents, cells, self.artifacts, self.log, self.root if self._apart else None),
             self.root,
         )
         leases = Leases(self._pool, f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}", settings.lease_s)
@@ -184,6 +184,10 @@ class Cellwright:
         )
         await objects.prepare()
         return objects
+
+    @property
+    def _apart(self) -> bool:
+        return self.settings.kernel_user is not None or self.settings.isolation != "none"
 
     def _keeping(self) -> Keeping | None:
         if not hasattr(os, "pidfd_open"):  # Elsewhere than on Linux a kernel cannot be watched without being a parent.

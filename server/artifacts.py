@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import asyncpg
 import structlog
-from cellwright.kernels.inside.spool import plain_file
+from cellwright.kernels.inside.files import plain_file
 from cellwright.notebooks.document import Output
 from cellwright.notebooks.outputs import OBJECT, TABLE_MIME, externalise, is_reference, raw_bytes, sound
 from cellwright.server.describe import describe, is_tabular
@@ -245,11 +245,11 @@ class Artifacts:
         async with postgres.acquired(self._pool) as connection:
             return await connection.fetchrow(SQL.same_artifact, session_id, sha256, name) is not None
 
-    async def add_file(self, session_id: SessionId, path: Path, name: str, **more: Any) -> Artifact | None:
-        """Makes an artifact of a file in the workspace; None when the same content stands under that name."""
+    async def add_file(self, session_id: SessionId, folder: Path, file: str, name: str, **more: Any) -> Artifact | None:
+        """Makes an artifact of `file`, below `folder`; None when the same content stands under that name."""
         try:
             async with _spooled() as spooled:
-                await asyncio.to_thread(_copy, path, spooled)
+                await asyncio.to_thread(_copy, folder, file, spooled)
                 async with postgres.acquired(self._pool) as connection:
                     same = await connection.fetchrow(SQL.same_artifact, session_id, spooled.finish(), name)
                 if same is not None:
@@ -374,8 +374,8 @@ async def _spooled() -> AsyncIterator[Spooled]:
         await asyncio.to_thread(spooled.remove)
 
 
-def _copy(path: Path, target: Spooled) -> None:
-    with plain_file(path) as file:
+def _copy(folder: Path, name: str, target: Spooled) -> None:
+    with plain_file(folder, name) as file:
         while chunk := file.read(1 << 20):
             target.write(chunk)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from cellwright.kernels import users
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelError, KernelUnreachable
 from cellwright.kernels.sessions import SessionKernels
@@ -52,9 +54,16 @@ class KernelLife:
     # -- coming --------------------------------------------------------------------------------------------------
 
     async def obtain(
-        self, session_id: SessionId, *, turn_id: TurnId | None = None, generation: int | None = None
+        self,
+        session_id: SessionId,
+        *,
+        turn_id: TurnId | None = None,
+        generation: int | None = None,
+        first: Callable[[], Awaitable[None]] | None = None,
     ) -> tuple[KernelConnection, Session]:
         """The session's kernel: the living one, the one a former server left, or a new one; and the session with it.
+
+        `first` is awaited before anything is written of a kernel's start: what belongs before it in the log.
 
         A hibernated session's variables are put back first. Raises KernelNotStarted, TooManyKernels or Conflict.
         """
@@ -73,17 +82,25 @@ class KernelLife:
                 return adopted, session
             await self.make_room(session_id)
 
+            if first is not None:
+                await first()
+
             async def told(*events: e.Event) -> None:
                 stamped = [event.model_copy(update={"turn_id": turn_id}) for event in events]
                 await self._log.append(session_id, stamped, generation=generation)
 
             await told(e.KernelChanged(status="starting", kernel_id=None, incarnation=session.kernel_incarnation))
-            await asyncio.to_thread(workspace.make)
+            await asyncio.to_thread(self._make, workspace)
             connection = await self._kernels.start(session_id, session.kernel_name, workspace.folder)
             incarnation = session.kernel_incarnation + 1
             await told(await self._born(session, connection, incarnation))
             self._report_death(session_id, incarnation)
             return connection, await self._rows.get(session_id)
+
+    def _make(self, workspace: Workspace) -> None:
+        workspace.make()
+        if self._settings.kernel_user is not None:
+            users.give(workspace.folder, self._settings.kernel_user)
 
     async def _born(self, session: Session, connection: KernelConnection, incarnation: int) -> e.KernelChanged:
         """Brings back what the session's last kernel held, if it was stored; says how that went."""

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
+from cellwright.kernels.inside.files import plain_file, replace_file
 from cellwright.notebooks import codec
 from cellwright.notebooks.document import Document
 from cellwright.notebooks.edits import Delete, Insert, Move, Replace, difference, merge
@@ -40,8 +43,12 @@ class Contents(Protocol):
 class NotebookFiles:
     """Reads and writes working copies."""
 
-    def __init__(self, contents: Contents, cells: Cells, artifacts: Artifacts, events: Log) -> None:
-        self._contents, self._cells, self._artifacts, self._log = contents, cells, artifacts, events
+    def __init__(
+        self, contents: Contents, cells: Cells, artifacts: Artifacts, events: Log, apart: Path | None = None
+    ) -> None:
+        """`apart` is the contents' folder where kernels are kept apart: see `_KernelsFolder`."""
+        self._contents: Contents = contents if apart is None else _KernelsFolder(contents, apart)
+        self._cells, self._artifacts, self._log = cells, artifacts, events
         self._saved: dict[str, tuple[int, Any]] = {}
         self._read: dict[str, tuple[int, Document]] = {}
         self._metadata: dict[str, dict[str, Any]] = {}
@@ -134,6 +141,27 @@ class NotebookFiles:
         await self._log.append(session.id, [CellsEdited(author="user", edits=edits)], generation=generation)
         log.info("notebook_edits_taken", session_id=session.id, edits=len(edits))
         return True
+
+
+class _KernelsFolder:
+    """Notebooks in folders that belong to kernels with fewer rights than the server: no link there is followed."""
+
+    def __init__(self, contents: Contents, root: Path) -> None:
+        self._contents, self._root = contents, root
+
+    def get(self, path: str, content: bool = True, type: str | None = None) -> Any:
+        with plain_file(self._root, path) as file:
+            at = os.fstat(file.fileno()).st_mtime_ns
+            return {"last_modified": at, "content": json.load(file) if content else None}
+
+    def save(self, model: dict[str, Any], path: str = "") -> Any:
+        if model["type"] == "directory":
+            return self._contents.save(model, path)
+        data = json.dumps(model["content"], ensure_ascii=False, indent=1).encode("utf-8", "replace")
+        return {"last_modified": replace_file(self._root, path, data).st_mtime_ns}
+
+    def exists(self, path: str) -> Any:
+        return os.path.lexists(self._root / path)
 
 
 def _kernelspec(name: str | None) -> dict[str, str]:

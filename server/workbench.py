@@ -108,9 +108,10 @@ class Workbench:
 
     async def record(self, *events: e.Event) -> list[e.Record]:
         """Appends events of this turn, under its lease, behind those that were put off."""
-        waiting, self._put_off = self._put_off, []
-        stamped = [event.model_copy(update={"turn_id": self.turn.id}) for event in (*waiting, *events)]
-        return await self._t.log.append(self.session.id, stamped, generation=self.generation)
+        stamped = [event.model_copy(update={"turn_id": self.turn.id}) for event in (*self._put_off, *events)]
+        records = await self._t.log.append(self.session.id, stamped, generation=self.generation)
+        self._put_off = []
+        return records
 
     def put_off(self, event: e.Event) -> None:
         """Has an event appended together with the next: one commit less before a cell starts."""
@@ -168,10 +169,8 @@ class Workbench:
 
     async def kernel(self) -> KernelConnection:
         """The session's kernel, living when this returns."""
-        if self._t.kernels.get(self.session.id) is None:
-            await self.flush()  # What happens to the kernel is told by itself, and belongs behind it.
         connection, self.session = await self._t.life.obtain(
-            self.session.id, turn_id=self.turn.id, generation=self.generation
+            self.session.id, turn_id=self.turn.id, generation=self.generation, first=self.flush
         )
         return connection
 
@@ -407,7 +406,7 @@ class Workbench:
         made = []
         for file in await asyncio.to_thread(self.workspace.changed, before):
             artifact = await self._t.artifacts.add_file(
-                self.session.id, self.workspace.folder / file.name, file.name, created_by="file", **lineage
+                self.session.id, self.workspace.folder, file.name, file.name, created_by="file", **lineage
             )
             if artifact is not None:
                 made.append(artifact)
@@ -424,7 +423,8 @@ class Workbench:
             if await asyncio.to_thread(path.exists):
                 artifact = await self._t.artifacts.add_file(
                     self.session.id,
-                    path,
+                    path.parent,
+                    path.name,
                     f"{slug(started.purpose or 'output')}.{name}.txt",
                     created_by="text",
                     kind="debug",

@@ -7,7 +7,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from cellwright.kernels.inside.files import plain_file
 from cellwright.server.errors import Conflict
 
 MAX_FILES = 2_000
@@ -70,14 +72,12 @@ class Workspace:
         known = set(before)
         return [file for file in self.files() if file not in known and file.size_bytes <= MAX_TRACKED_BYTES]
 
-    def path(self, name: str) -> Path | None:
-        """The file of that name, or None when there is none or it lies outside."""
+    def open(self, name: str) -> BinaryIO | None:
+        """The file of that name, for reading, or None when there is none, or it lies outside or behind a link."""
         try:
-            path = (self.folder / name).resolve()
-            inside = path.is_relative_to(self.folder.resolve()) and path.is_file()
+            return plain_file(self.folder, name.removeprefix("./"))
         except (OSError, ValueError):  # Too long, or with a NUL in it: no file has such a name.
             return None
-        return path if inside else None
 
     def place(self, name: str) -> Path:
         """Where an upload of that name belongs: its last part alone, in the folder itself."""

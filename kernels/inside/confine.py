@@ -127,10 +127,10 @@ class ImportGate:
         builtins.__import__ = self  # type: ignore[assignment]
 
     @classmethod
-    def of(cls, namespace: dict[str, Any], allowed: tuple[str, ...] | None) -> ImportGate:
-        """The gate of this process: a second kernel in it, made by a copy, goes through the first one's."""
+    def installed(cls, namespace: dict[str, Any]) -> ImportGate | None:
+        """The gate that stands already: a second kernel in this process, made by a copy, has the first one's."""
         found = builtins.__import__
-        return found if isinstance(found, cls) and found._namespace is namespace else cls(namespace, allowed)
+        return found if isinstance(found, cls) and found._namespace is namespace else None
 
     def __call__(
         self,

@@ -12,12 +12,14 @@ import contextlib
 import ctypes
 import os
 import random
+import select
 import signal
 import socket
 import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,20 @@ ROOM_BYTES = 256 << 20
 
 UNTRIED = ("libcuda.so", "libnvidia", "libamdhip", "libiomp5", "libomp", "libtbb")
 """Native libraries whose threads or devices do not outlive a fork."""
+
+UNTRIED_MODULES = ("torch", "tensorflow", "jaxlib", "polars", "duckdb", "grpc", "ray")
+"""Packages with native threads of their own, which hang or are not known to come back after a fork."""
+
+
+def _epoll() -> int:
+    with select.epoll() as made:
+        return os.dup(made.fileno())
+
+
+FRESH: dict[str, Callable[[], int]] = {
+    "anon_inode:[eventpoll]": _epoll,
+    "anon_inode:[eventfd]": lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
+}
 
 _kept: list[Any] = []
 """The machinery of former kernels: to finalize it would unregister descriptors that the first kernel still uses."""
@@ -70,11 +86,8 @@ class Machinery:
         object.__setattr__(self, "streams", (sys.stdout, sys.stderr))
 
     def owns(self, number: int, what: str) -> bool:
-        """Whether a descriptor is the kernel's: had from the start, or made by libzmq or an event loop since."""
-        if number <= 2:
-            return False
-        made = what in ("anon_inode:[eventpoll]", "anon_inode:[eventfd]") or self._accepted(number, what)
-        return made or self.descriptors.get(number) == what
+        """Whether a descriptor is the kernel's: had from the start, or a client's connection."""
+        return number > 2 and (self.descriptors.get(number) == what or self._accepted(number, what))
 
     def _accepted(self, number: int, what: str) -> bool:
         if not what.startswith("socket:"):
@@ -110,15 +123,15 @@ def _end_helpers(libraries: set[str]) -> None:
         if "libgomp" in os.path.basename(path):
             with contextlib.suppress(OSError, AttributeError):
                 ctypes.CDLL(path).omp_pause_resource_all(2)
-    monitor = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "monitor", None)
-    if monitor is not None:
-        monitor.exit()
-        sys.modules["tqdm"].tqdm.monitor = None
+    for thread in threading.enumerate():
+        if type(thread).__name__ == "TMonitor" and type(thread).__module__.startswith("tqdm"):
+            thread.exit()  # type: ignore[attr-defined]
+            thread.tqdm_cls.monitor = None  # type: ignore[attr-defined]
 
 
 def _expected_native(libraries: set[str]) -> int:
     """How many native threads the libraries may keep that recover from a fork by themselves."""
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     blas = sum(1 for path in libraries if "openblas" in os.path.basename(path))
     told = next((os.environ[name] for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS") if name in os.environ), "")
     expected = blas * ((int(told) if told.isdigit() else cores) - 1)
@@ -154,6 +167,7 @@ def refusal(machinery: Machinery) -> str | None:
         return "copies need Linux"
     libraries = _libraries()
     untried = sorted(name for name in UNTRIED if any(name in os.path.basename(path) for path in libraries))
+    untried += [name for name in UNTRIED_MODULES if name in sys.modules]
     if untried:
         return f"{untried[0]} is loaded, and was never copied safely"
     _end_helpers(libraries)
@@ -246,9 +260,15 @@ def _let_go(machinery: Machinery, kept: int) -> None:
         if original is not None:
             os.dup2(original, stream._original_stdstream_fd)
     for number, what in descriptors().items():
-        if number != kept and machinery.owns(number, what):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if number != kept and machinery.owns(number, what):
                 os.close(number)
+            elif what in FRESH:
+                # The user's, or another thread's: shared with the living kernel, and whoever has it may close it.
+                # An empty one takes its place, so that the number is nobody else's.
+                fresh = FRESH[what]()
+                os.dup2(fresh, number, inheritable=False)
+                os.close(fresh)
     app = machinery.app
     _kept.extend((machinery, app.kernel, asyncio.get_event_loop_policy(), asyncio.get_event_loop()))
     # A file object that is finalized closes its number, whoever has that by then.

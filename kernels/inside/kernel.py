@@ -62,7 +62,9 @@ class CellwrightKernel(IPythonKernel):
         self._ran: set[str] = set()
         self._reply: dict[str, Any] = {}
         allowed = None if self.keeping is None else self.keeping.allowed_imports
-        self._gate = None if allowed is None else confine.ImportGate.of(self.shell.user_ns, allowed)
+        self._gate = confine.ImportGate.installed(self.shell.user_ns)
+        if self._gate is None and allowed is not None:
+            self._gate = confine.ImportGate(self.shell.user_ns, allowed)
         formatter = TableFormatter(parent=self.shell.display_formatter)
         for module in ("pandas", "pandas.core.frame"):
             formatter.for_type_by_name(module, "DataFrame", inspect.table)
@@ -112,9 +114,13 @@ class CellwrightKernel(IPythonKernel):
 
     def _gate_imports(self, for_this_cell: list[str] | None) -> None:
         if self._gate is None and for_this_cell is not None:
-            self._gate = confine.ImportGate.of(self.shell.user_ns, None)
+            self._gate = confine.ImportGate(self.shell.user_ns, None)
         if self._gate is not None:
             self._gate.for_this_cell = None if for_this_cell is None else tuple(for_this_cell)
+
+    def remember(self, former: CellwrightKernel) -> None:
+        """What it ran in its former life, and for whom, it refuses in this one as well."""
+        self._generation, self._ran = former._generation, former._ran
 
     def _refusal(self, execution_id: str, generation: int) -> str | None:
         if generation < self._generation:
@@ -260,6 +266,7 @@ def run(app: CellwrightKernelApp, ready: Callable[[], None] = lambda: None) -> N
 
         def started(app: CellwrightKernelApp = app, ready: Callable[[], None] = ready) -> None:
             if sys.platform == "linux":
+                _ = app.iopub_thread._event_pipe  # Made on first use by each thread: ours is to count as ours.
                 app.machinery = copies.Machinery(app, app.before)
             ready()
 
@@ -287,6 +294,7 @@ def _resume(old: CellwrightKernelApp, resumed: copies.Resumed) -> tuple[Cellwrig
     app.before = before
     app.known_as = resumed.spec["known_as"]
     shell.kernel = shell.parent = app.kernel
+    app.kernel.remember(old.kernel)
     shell.configurables = [each for each in shell.configurables if each is not old]
     copies.forget_history(shell)
     for stream, successor in zip(old.machinery.streams, (sys.stdout, sys.stderr), strict=True):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import stat
 import struct
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from cellwright.kernels.inside.files import plain_file
 
 DELIMITER = b"<IDS|MSG>"
 REPLY = b"reply"
@@ -65,18 +65,9 @@ class Spool:
         self._handle, self._execution = None, b""
 
 
-def plain_file(path: Path) -> BinaryIO:
-    """Opens a file that a kernel wrote; raises OSError for what is none: a link may lead anywhere, a pipe wait."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "not a plain file", str(path))
-    return file
-
-
 def read(path: Path, start: int = 0) -> Iterator[tuple[int, list[bytes]]]:
     """Whole records of a spool from byte `start`, each with the place behind it; a half-written tail waits."""
-    with plain_file(path) as file:
+    with plain_file(path.parent, path.name) as file:
         file.seek(start)
         while len(head := file.read(4)) == 4:
             (count,) = struct.unpack("<I", head)

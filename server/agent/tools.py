@@ -126,12 +126,12 @@ async def _list_files(call: Call, arguments: ListFiles) -> ToolResult | None:
 
 
 async def _read_file(call: Call, arguments: ReadFile) -> ToolResult | None:
-    path = await asyncio.to_thread(call.bench.workspace.path, arguments.name)
-    if path is None:
+    file = await asyncio.to_thread(call.bench.workspace.open, arguments.name)
+    if file is None:
         return call.result(f"There is no file {arguments.name!r} in the working directory.", is_error=True)
 
     def read() -> str | None:
-        with path.open("rb") as file:
+        with file:
             data = file.read(READ_BYTES)
         if b"\x00" in data[:4096]:
             return None

@@ -17,13 +17,16 @@ from typing import Any
 from cellwright.server.errors import DataFolderInUse, Unavailable
 
 
-def private_folder(path: Path) -> Path:
-    """Makes `path` if need be, for its owner alone (mode 0700); refuses one that belongs to someone else."""
+def private_folder(path: Path, *, passable: bool = False) -> Path:
+    """Makes `path` if need be, for its owner alone (mode 0700); refuses one that belongs to someone else.
+
+    Where it is `passable`, others may have been let through to what lies below (0711), and stay so.
+    """
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     held = path.lstat()
     if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.geteuid():
         raise Unavailable(f"{path} must be a folder of this user's.")
-    if held.st_mode & 0o077:
+    if held.st_mode & (0o066 if passable else 0o077):
         path.chmod(0o700)
     return path
 
@@ -34,7 +37,7 @@ def runtime_folder(data_dir: Path) -> Path:
     if len(str(base)) > 40 or not os.access(base, os.W_OK):
         base = Path("/tmp")  # noqa: S108 (private folders below it, checked)
     name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
-    return private_folder(private_folder(base / f"cellwright-{os.geteuid()}") / name)
+    return private_folder(private_folder(base / f"cellwright-{os.geteuid()}", passable=True) / name, passable=True)
 
 
 class DataFolder:

@@ -70,7 +70,9 @@ class Cluster:
         number = len(self.servers)
         place = self.folder / f"server{number}"
         place.mkdir()
-        database = str(self.stores["database_url"]).replace(f":{self.services.postgres.port}/", f":{self.postgres.port}/")
+        database = str(self.stores["database_url"]).replace(
+            f":{self.services.postgres.port}/", f":{self.postgres.port}/"
+        )
         redis = str(self.stores["redis_url"]).replace(f":{self.services.redis.port}", f":{self.redis.port}")
         environment = {
             "CELLWRIGHT_DATABASE_URL": database,
@@ -117,9 +119,7 @@ def check_log(fault: str, events: list[dict[str, Any]], turns: list[str]) -> Non
 
 
 def _calls(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        call for event in events if event["type"] == "message.completed" for call in event["tool_calls"] or ()
-    ]
+    return [call for event in events if event["type"] == "message.completed" for call in event["tool_calls"] or ()]
 
 
 def check_ledger(fault: str, ledger: list[str]) -> None:

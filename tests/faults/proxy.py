@@ -15,8 +15,8 @@ class Proxy:
     """Stands between a client and a server on loopback, in a thread of its own.
 
     `refuse` closes every connection, old and new; `hang` takes what is sent and answers nothing. `lose_reply` is asked
-    about each piece that a client sends: where it says yes, the server still gets it, and the client loses the connection
-    in the place of an answer.
+    about each piece that a client sends: where it says yes, the server still gets it, and the client gets a broken
+    connection in the place of an answer.
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:

@@ -26,7 +26,9 @@ class RawReader:
         self._socket = socket.create_connection(("127.0.0.1", server.port))
         self._socket.settimeout(10)
         path = f"/cellwright/api/v1/sessions/{session}/events"
-        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: token {server.token}\r\nLast-Event-ID: {after}\r\n\r\n"
+        head = (
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: token {server.token}\r\nLast-Event-ID: {after}\r\n\r\n"
+        )
         self._socket.sendall(head.encode())
         self.received = b""
 

@@ -279,7 +279,10 @@ def _unavailable(served: threading.Event) -> int:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_PUT = do_HEAD = do_POST = do_DELETE = do_GET
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("do_"):
+                return self.do_GET
+            raise AttributeError(name)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -287,5 +290,3 @@ def _unavailable(served: threading.Event) -> int:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return int(server.server_port)
-
-

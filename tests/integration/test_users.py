@@ -116,13 +116,21 @@ def test_not_together_with_a_sandbox() -> None:
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
     """What a kernel wrote is read only if it is a plain file: links may lead to what it may not read itself."""
-    from cellwright.kernels.inside.spool import plain_file
+    from cellwright.kernels.inside.files import plain_file, replace_file
 
     (tmp_path / "secret").write_text("s")
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     os.mkfifo(tmp_path / "pipe")
-    for name in ("link", "pipe"):
-        with pytest.raises(OSError, match=name):
-            plain_file(tmp_path / name)
-    with plain_file(tmp_path / "secret") as file:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "secret").write_text("s")
+    (tmp_path / "folder").symlink_to(tmp_path / "there")
+    for name in ("link", "pipe", "folder/secret", "../secret", "", "there"):
+        with pytest.raises(OSError):
+            plain_file(tmp_path, name)
+    with plain_file(tmp_path, "there/secret") as file:
         assert file.read() == b"s"
+    replace_file(tmp_path, "link", b"new")
+    assert (tmp_path / "link").read_bytes() == b"new"
+    assert (tmp_path / "secret").read_text() == "s"
+    with pytest.raises(OSError):
+        replace_file(tmp_path, "folder/secret", b"new")
