@@ -19,7 +19,7 @@ from cellwright.server.narrate import line, phase
 from tornado import iostream
 
 KEEP_ALIVE_S = 15.0
-QUEUED = 64
+QUEUED = 2
 
 
 def frame(kind: str, data: dict[str, Any], event_id: int | None = None) -> str:

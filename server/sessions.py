@@ -55,7 +55,7 @@ class Sessions:
         if kernel is not None and kernel not in await self._t.kernels.names():
             raise Invalid(f"There is no kernelspec {kernel!r} on this server.")
         if model is not None:
-            await self._models.get(model)
+            await self._models.check(model)
         session_id = SessionId(new_id())
         name = slug(title or DEFAULT_TITLE, 32)
         workspace = f"{FOLDER}/{name}-{session_id[:6]}"
@@ -91,7 +91,7 @@ class Sessions:
         if changes.get("agent") is not None:
             profile(changes["agent"])
         if changes.get("model") is not None:
-            await self._models.get(changes["model"])
+            await self._models.check(changes["model"])
         title = changes.pop("title", None)
         if title is not None:
             events.append(e.TitleChanged(title=title, by="user"))

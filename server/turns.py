@@ -69,7 +69,7 @@ class Turns:
             raise Invalid("The query is empty: say what the agent is to do.")
         profile(request.agent or session.agent)
         if request.kind == "ask":
-            await self._models.get(request.model or session.model)
+            await self._models.check(request.model or session.model)
         if request.file_ids:
             await self._t.artifacts.some(session.id, request.file_ids)
         turn_id = TurnId(new_id())

@@ -23,14 +23,24 @@ class Models:
     def default(self) -> str | None:
         return self._settings.model
 
+    async def check(self, name: str | None) -> None:
+        """Raises NoModel, NotFound or Invalid where `get` would; takes no time."""
+        name = name or self._settings.model
+        if not name:
+            raise NoModel()
+        if name.startswith(rehearsal.PREFIX):
+            await self.get(name)
+
     async def get(self, name: str | None) -> Model:
-        """The model of that name, or the default one; raises NoModel, NotFound or Invalid."""
+        """The model of that name, or the default one, ready to be asked; raises NoModel, NotFound or Invalid."""
         name = name or self._settings.model
         if not name:
             raise NoModel()
         if name.startswith(rehearsal.PREFIX):
             path = await asyncio.to_thread(self._rehearsal, name.removeprefix(rehearsal.PREFIX))
             return rehearsal.RehearsedModel(name, await asyncio.to_thread(rehearsal.load, path))
+        # The import takes seconds: here it blocks no other request, and no model is charged with it.
+        await asyncio.to_thread(library)
         model = LiteLLMModel(name, self._settings.api_base, self._settings.api_key)
         return FencedModel(model) if await asyncio.to_thread(self._is_fenced, name) else model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from cellwright.server.errors import (
     ModelUnreachable,
 )
 from cellwright.server.models.protocol import ChatMessage, ModelEvent, ModelRequest, Reply, TextDelta, ToolDelta
+
+NAMES = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Exception)(?: -|:) )+")
+"""How LiteLLM begins its messages: the names of exceptions, its own and the provider's."""
 
 log = structlog.get_logger(__name__)
 
@@ -181,19 +185,19 @@ def _message(message: ChatMessage) -> dict[str, Any]:
 def _translated(error: Exception, name: str) -> ModelError:
     """Our error for LiteLLM's, by its HTTP status."""
     status = getattr(error, "status_code", None)
-    said = str(getattr(error, "message", "") or error).split("\n")[0][:300]
+    said = NAMES.sub("", str(getattr(error, "message", "") or error).split("\n")[0])[:300].rstrip(". ")
     match status:
         case 429 | 529:
-            return ModelOverloaded(f"The model {name} is overloaded: {said}", _retry_after_s(error))
+            return ModelOverloaded(f"The model {name} is overloaded: {said}.", _retry_after_s(error))
         case 401 | 403:
-            return ModelRefused(f"The model's provider refused the key: check CELLWRIGHT_API_KEY. ({said})")
+            return ModelRefused(f"The model's provider refused the key: check CELLWRIGHT_API_KEY. It said: {said}.")
         case 404:
-            return ModelRefused(f"The provider knows no model {name!r}: check CELLWRIGHT_MODEL. ({said})")
+            return ModelRefused(f"The provider knows no model {name!r}: check CELLWRIGHT_MODEL. It said: {said}.")
         case int() if 400 <= status < 500 and status != 408:
-            return ModelRefused(f"The model's provider refused the request: {said}")
+            return ModelRefused(f"The model's provider refused the request: {said}.")
         case 503:
-            return ModelOverloaded(f"The model {name} is not available: {said}", _retry_after_s(error))
-    return ModelUnreachable(f"The model {name} could not be reached: {said}")
+            return ModelOverloaded(f"The model {name} is not available: {said}.", _retry_after_s(error))
+    return ModelUnreachable(f"The model {name} could not be reached: {said}.")
 
 
 def _retry_after_s(error: Exception) -> float | None:

@@ -15,7 +15,7 @@ from cellwright.server.store import postgres, queries
 from cellwright.server.store.wake import Wakeups
 
 SQL = queries.load("log")
-PAGE = 200
+PAGE, PAGE_BYTES, WHOLE = 200, 256 << 10, 1 << 62
 
 Projection = Callable[[postgres.Connection, Record], Awaitable[None]]
 """Writes what one event describes (turns, messages, cells, …) in the transaction that appends it."""
@@ -85,9 +85,14 @@ class Log:
 
     async def read(self, session_id: SessionId, after: int = 0, limit: int = PAGE) -> list[Record]:
         """Up to `limit` events with a higher number than `after`, in order."""
+        return (await self._page(session_id, after, limit, WHOLE))[0]
+
+    async def _page(self, session_id: SessionId, after: int, limit: int, max_bytes: int) -> tuple[list[Record], bool]:
+        """Events that fit, the first whatever its size; and whether there may be more."""
         async with postgres.acquired(self._pool) as connection:
-            rows = await connection.fetch(SQL.events_after, session_id, after, limit)
-        return [_record(row) for row in rows]
+            rows = await connection.fetch(SQL.events_after, session_id, after, limit, max_bytes)
+        more = len(rows) == limit or sum(row["size"] for row in rows) >= max_bytes
+        return [_record(row) for row in rows], more
 
     async def of_turn(self, turn_id: TurnId) -> list[Record]:
         """All events of one turn, in order."""
@@ -116,11 +121,12 @@ class Log:
         with self._wakeups.of(session_id) as awake:
             while True:
                 awake.clear()
-                page = await self.read(session_id, after, PAGE)
+                page, more = await self._page(session_id, after, PAGE, PAGE_BYTES)
                 for record in page:
                     after = record.seq
                     yield record
-                if len(page) < PAGE and not await self._wakeups.wait(awake):
+                del page  # What is read was given away: a follower that waits holds nothing.
+                if not more and not await self._wakeups.wait(awake):
                     await self.last_seq(session_id)
 
 

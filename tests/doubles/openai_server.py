@@ -27,6 +27,7 @@ class Say:
     between_s: float = 0.0
     cut_after_chunks: int | None = None
     finish: str | None = None
+    chunk: int = CHUNK
 
 
 def cell(source: str, purpose: str = "", content: str = "", thinking: str = "") -> Say:
@@ -173,8 +174,8 @@ def _envelope(body: dict[str, Any]) -> dict[str, Any]:
 def _deltas(say: Say) -> Any:
     for start in range(0, len(say.thinking), CHUNK):
         yield {"role": "assistant", "reasoning_content": say.thinking[start : start + CHUNK]}
-    for start in range(0, len(say.content), CHUNK):
-        yield {"role": "assistant", "content": say.content[start : start + CHUNK]}
+    for start in range(0, len(say.content), say.chunk):
+        yield {"role": "assistant", "content": say.content[start : start + say.chunk]}
     for index, (name, arguments) in enumerate(say.calls):
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
         head = {"index": index, "id": f"call_{index}_{id(say)}", "type": "function"}

@@ -112,14 +112,17 @@ def check_log(fault: str, events: list[dict[str, Any]], turns: list[str]) -> Non
         own = [event["type"] for event in events if event["turn_id"] == turn]
         ends = [kind for kind in own if kind in ENDS]
         promise(fault, "an accepted turn has exactly one end", len(ends) == 1 and own[-1] == ends[0], own)
-    asked = collections.Counter(call["id"] for call in _calls(events))
-    told = collections.Counter(event["result"]["call_id"] for event in events if event["type"] == "tool.completed")
+    asked = {
+        (event["message_id"], call["id"])
+        for event in events
+        if event["type"] == "message.completed"
+        for call in event["tool_calls"] or ()
+    }
+    told = collections.Counter(
+        (event["message_id"], event["result"]["call_id"]) for event in events if event["type"] == "tool.completed"
+    )
     promise(fault, "no call has two results", all(count == 1 for count in told.values()), told)
-    promise(fault, "no result without a call", set(told) <= set(asked), told)
-
-
-def _calls(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [call for event in events if event["type"] == "message.completed" for call in event["tool_calls"] or ()]
+    promise(fault, "no result without a call", set(told) <= asked, told)
 
 
 def check_ledger(fault: str, ledger: list[str]) -> None:

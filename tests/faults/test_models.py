@@ -49,7 +49,7 @@ ANSWERED = {
     "arguments that do not parse": [Say(calls=[("run_cell", '{"source": ')]), Say("ok")],
     "an unknown tool": [Say(calls=[("no_such_tool", {"a": 1})]), Say("ok")],
     "arguments of another shape": [Say(calls=[("run_cell", {"sauce": 1})]), Say("ok")],
-    "an answer of 2 MB": [Say("0123456789" * 200_000)],
+    "an answer of 2 MB": [Say("0123456789" * 200_000, chunk=5_000)],
     "stopped for its length": [Say("half an ans", finish="length"), Say("ok")],
     "two calls at once": [Say(calls=[("run_cell", {"source": "a = 1"}), ("run_cell", {"source": "a + 1"})]), Say("ok")],
 }

@@ -17,8 +17,14 @@ FROM taken;
 SELECT generation FROM sessions WHERE id = $1;
 
 -- name: events_after
-SELECT session_id, seq, turn_id, type, payload, at FROM events
-WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3;
+-- One at least, and no more than fit into $4 bytes: a reader that is slow holds a page.
+SELECT session_id, seq, turn_id, type, payload, at, size FROM (
+    SELECT *, sum(size) OVER (ORDER BY seq) - size AS before FROM (
+        SELECT *, octet_length(payload::text) AS size FROM events
+        WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+    ) AS page
+) AS measured
+WHERE before < $4 ORDER BY seq;
 
 -- name: events_of_turn
 SELECT session_id, seq, turn_id, type, payload, at FROM events WHERE turn_id = $1 ORDER BY seq;
