@@ -19,7 +19,7 @@ from cellwright.server.errors import (
 )
 from cellwright.server.models.protocol import ChatMessage, ModelEvent, ModelRequest, Reply, TextDelta, ToolDelta
 
-NAMES = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Exception)(?: -|:) )+")
+NAMES = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception)(?: -|:) )+")
 """How LiteLLM begins its messages: the names of exceptions, its own and the provider's."""
 
 log = structlog.get_logger(__name__)

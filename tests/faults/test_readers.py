@@ -26,8 +26,8 @@ class RawReader:
         self._socket = socket.create_connection(("127.0.0.1", server.port))
         self._socket.settimeout(1)
         path = f"/cellwright/api/v1/sessions/{session}/events"
-        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: token {server.token}\r\nLast-Event-ID: {after}\r\n\r\n"
-        self._socket.sendall(head.encode())
+        head = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: token {server.token}"]
+        self._socket.sendall("\r\n".join([*head, f"Last-Event-ID: {after}", "", ""]).encode())
         self.received = b""
 
     def read(self, count: int, last: int = 0) -> None:
