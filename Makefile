@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench services lock clean
+.PHONY: help demo test chaos check fix bench services lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ demo: $(VENV)/run.stamp ## Watch the main job: an agent works with a real file o
 
 test: $(VENV)/dev.stamp ## Run the tests
 	@$(BIN)/python -m pytest
+
+chaos: $(VENV)/dev.stamp ## Break stores, servers and models, many times at random
+	@CHAOS_RUNS=$${CHAOS_RUNS:-300} $(BIN)/python -m pytest tests/faults --timeout 3600
 
 check: $(VENV)/dev.stamp .links ## Format, lint, types, architecture
 	@$(BIN)/ruff format --check .

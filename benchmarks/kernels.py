@@ -81,7 +81,7 @@ async def settled(opened: SessionKernels, spares: int) -> None:
 async def plain(source: str) -> Callable[[], Awaitable[None]]:
     """jupyter_client as its documentation shows it; returns what ends the kernel."""
     manager = AsyncKernelManager(kernel_name="python3")
-    await manager.start_kernel()
+    await manager.start_kernel(stderr=subprocess.DEVNULL)
     client = manager.client()
     client.start_channels()
     await client.wait_for_ready(timeout=60)
@@ -96,7 +96,7 @@ async def plain(source: str) -> Callable[[], Awaitable[None]]:
 
 async def with_nbclient(source: str) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    await NotebookClient(notebook, kernel_name="python3").async_execute()
+    await NotebookClient(notebook, kernel_name="python3").async_execute(stderr=subprocess.DEVNULL)
 
 
 async def over_rest(server: JupyterServer, source: str) -> Callable[[], Awaitable[None]]:
@@ -236,7 +236,7 @@ async def outputs() -> None:
     """Cells that say much: plain jupyter_client, which reads all, and ours, which bounds it in the kernel."""
     print(f"\n{'cells that say much, s':<26}{'plain':>8}{'ours':>8}{'ratio':>8}")
     manager = AsyncKernelManager(kernel_name="python3")
-    await manager.start_kernel()
+    await manager.start_kernel(stderr=subprocess.DEVNULL)
     client = manager.client()
     client.start_channels()
     await client.wait_for_ready(timeout=60)

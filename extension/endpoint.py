@@ -14,7 +14,7 @@ from cellwright.extension import problems
 from cellwright.extension.identity import owner
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import Session
-from cellwright.server.errors import CellwrightError, TooLarge, Unavailable
+from cellwright.server.errors import CellwrightError, TooLarge, TooMany, Unavailable
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
@@ -24,6 +24,7 @@ from tornado import iostream, web
 RESOURCE = "cellwright"
 JSON_LIMIT_BYTES = 16 << 20
 MAX_DEPTH = 64
+RATE_WINDOW_S = 60
 
 log = structlog.get_logger(__name__)
 Action = Literal["read", "write", "execute"]
@@ -192,6 +193,8 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         assert route is not None
         who = "" if route.public else owner(self)
         call = Call(self.app, who, path, self)
+        if route.method != "GET" and not route.public:
+            await self._within_rate(who)
         if route.query is not None:
             call.query = route.query.model_validate(
                 {name: self.get_argument(name) for name in self.request.arguments if name != "token"}
@@ -212,6 +215,14 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         # Not Pydantic's JSON: a file name may hold what is no UTF-8, and ASCII escapes carry that too.
         plain = answer.model_dump(mode="python") if isinstance(answer, BaseModel) else answer
         self.finish(json.dumps(plain, default=_plain))
+
+    async def _within_rate(self, who: str) -> None:
+        """Counts a request that changes or runs something; raises TooMany."""
+        limit = self.app.settings.rate_limit
+        if limit:
+            made, again_s = await self.app.hot.count(who, RATE_WINDOW_S)
+            if made > limit:
+                raise TooMany(limit, again_s)
 
     def _parsed(self, model: type[BaseModel], data: bytes) -> BaseModel:
         if not data.strip():
@@ -257,6 +268,8 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         self.set_status(found.status)
         if found.status == 503:
             self.set_header("Retry-After", "5")
+        if isinstance(error, TooMany):
+            self.set_header("Retry-After", str(error.retry_after_s))
         if found.status == 405:
             self.set_header("Allow", ", ".join(self._routes))
         self.set_header("Content-Type", "application/problem+json")

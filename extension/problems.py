@@ -18,6 +18,8 @@ STATUSES: dict[type[Exception], int] = {
     errors.Conflict: 409,
     errors.TooLarge: 413,
     errors.StaleLease: 409,
+    errors.TooMany: 429,
+    errors.DiskFull: 507,
     errors.Unavailable: 503,
     errors.NoModel: 409,
     errors.RehearsalDiffers: 409,

@@ -10,7 +10,9 @@ CellwrightError
 ├── Unavailable         something that is needed does not answer
 │   ├── StoreUnavailable
 │   ├── DataFolderInUse
+│   ├── DiskFull
 │   └── TooManyKernels
+├── TooMany             more requests than one user may make; `retry_after_s` says when again
 └── ModelError          the model gave no usable answer
     ├── NoModel         none is set up
     ├── ModelRefused    the provider refuses, and will again (wrong key, unknown model, bad request)
@@ -74,6 +76,18 @@ class StoreUnavailable(Unavailable):
 
 class DataFolderInUse(Unavailable):
     """Another server owns the data folder."""
+
+
+class DiskFull(Unavailable):
+    """There is too little room on the disk to begin."""
+
+
+class TooMany(CellwrightError):
+    """More requests than one user may make."""
+
+    def __init__(self, limit: int, retry_after_s: int) -> None:
+        super().__init__(f"More than {limit} requests in a minute. Wait {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
 
 
 class TooManyKernels(Unavailable):

@@ -75,6 +75,8 @@ class Settings(Frozen):
     output_inline_bytes: int = Field(1 << 20, ge=1_000, description="Text of a cell in the notebook, head and tail")
     output_limit_bytes: int = Field(1 << 30, ge=1_000, description="Text of a cell in its artifact")
     upload_limit_bytes: int = Field(1 << 30, ge=1)
+    min_free_bytes: int = Field(64 << 20, ge=0, description="With less room on a disk, no turn begins")
+    rate_limit: int = Field(120, ge=0, description="Requests that change or run something, a minute and user; 0: any")
     idle_stop_s: float | None = Field(None, gt=0, description="A server nobody has used for so long stops by itself")
     log_format: Literal["console", "json"] = "console"
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import keyword
 import math
+import shutil
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +31,7 @@ from cellwright.server.domain import (
     Usage,
     new_id,
 )
-from cellwright.server.errors import Busy, CellwrightError, Conflict, Invalid, NotFound, StaleLease, StoreUnavailable
+from cellwright.server.errors import Busy, CellwrightError, Conflict, DiskFull, Invalid, NotFound, StaleLease, StoreUnavailable
 from cellwright.server.models.catalog import Models
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.leases import Leases
@@ -67,6 +68,7 @@ class Turns:
         """Commits a turn to be done; raises Invalid, NotFound (a file that is not there) or Busy."""
         if not query.strip():
             raise Invalid("The query is empty: say what the agent is to do.")
+        await asyncio.to_thread(self._see_room)
         profile(request.agent or session.agent)
         if request.kind == "ask":
             await self._models.check(request.model or session.model)
@@ -95,6 +97,15 @@ class Turns:
         crash_point("after:turn.queued")
         self.wake(session.id)
         return await self._t.rows.turn(turn_id)
+
+    def _see_room(self) -> None:
+        """Raises DiskFull before any work that could not be kept."""
+        wanted = self._t.settings.min_free_bytes
+        for folder in (self._t.root, self._t.settings.data_dir):
+            with contextlib.suppress(OSError):
+                free = shutil.disk_usage(folder).free
+                if free < wanted:
+                    raise DiskFull(f"The disk of {folder} has {free:,} bytes left, and {wanted:,} must be free to begin.")
 
     async def stop(self, turn: Turn) -> Turn:
         """Asks a turn to stop, wherever it runs; raises Conflict when it has ended."""

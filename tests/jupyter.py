@@ -69,6 +69,7 @@ class JupyterServer:
             **os.environ,
             "CELLWRIGHT_DATA_DIR": str(self.data_dir),
             "JUPYTER_TOKEN": self.token,
+            "CELLWRIGHT_RATE_LIMIT": "0",  # Tests ask faster than people do.
             **self._environment,
             **environment,
         }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +116,22 @@ class Hot:
             self._report(error)
         elif error is None:
             self._down = False
+
+    async def count(self, what: str, window_s: int) -> tuple[int, int]:
+        """Counts one more of `what` in the present window; how many that makes, and the seconds until the next one.
+
+        A Redis that is away counts nothing: (0, 0).
+        """
+        now = time.time()
+        key = f"rate:{what}:{int(now // window_s)}"
+
+        async def add() -> int:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.incr(key)
+                pipe.expire(key, window_s)
+                return int((await pipe.execute())[0])
+
+        return await self._whole(add(), 0), math.ceil(window_s - now % window_s)
 
     @contextmanager
     def subscribe(self, session_id: SessionId) -> Iterator[asyncio.Queue[Delta]]:
