@@ -31,7 +31,16 @@ from cellwright.server.domain import (
     Usage,
     new_id,
 )
-from cellwright.server.errors import Busy, CellwrightError, Conflict, DiskFull, Invalid, NotFound, StaleLease, StoreUnavailable
+from cellwright.server.errors import (
+    Busy,
+    CellwrightError,
+    Conflict,
+    DiskFull,
+    Invalid,
+    NotFound,
+    StaleLease,
+    StoreUnavailable,
+)
 from cellwright.server.models.catalog import Models
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.leases import Leases
@@ -105,7 +114,9 @@ class Turns:
             with contextlib.suppress(OSError):
                 free = shutil.disk_usage(folder).free
                 if free < wanted:
-                    raise DiskFull(f"The disk of {folder} has {free:,} bytes left, and {wanted:,} must be free to begin.")
+                    raise DiskFull(
+                        f"The disk of {folder} has {free:,} bytes left, and {wanted:,} must be free to begin."
+                    )
 
     async def stop(self, turn: Turn) -> Turn:
         """Asks a turn to stop, wherever it runs; raises Conflict when it has ended."""

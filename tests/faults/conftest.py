@@ -52,7 +52,7 @@ def promise(fault: str, words: str, kept: bool, why: object = "") -> None:
 
 
 @dataclass
-class Cluster:
+class Deployment:
     """Two servers (or more) on one set of stores, each store behind a proxy."""
 
     folder: Path
@@ -165,7 +165,7 @@ def until(met: Any, timeout_s: float = 60.0, every_s: float = 0.05) -> Any:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, root: Path, model: OpenAIServer, services: Services | None) -> Iterator[Cluster]:
+def deployment(tmp_path: Path, root: Path, model: OpenAIServer, services: Services | None) -> Iterator[Deployment]:
     """Real PostgreSQL, Redis and S3 behind proxies; servers are started by the test."""
     if services is None:
         pytest.skip(f"not installed here: {', '.join(Services.missing())}")
@@ -174,7 +174,7 @@ def cluster(tmp_path: Path, root: Path, model: OpenAIServer, services: Services 
     stores = loop.run_until_complete(stack.enter_async_context(own_stores(services)))
     s3_port = int(str(stores["s3_endpoint"]).rpartition(":")[2])
     proxies = [Proxy(port).start() for port in (services.postgres.port, services.redis.port, s3_port)]
-    found = Cluster(tmp_path, root, model, services, stores, *proxies)
+    found = Deployment(tmp_path, root, model, services, stores, *proxies)
     try:
         yield found
     finally:

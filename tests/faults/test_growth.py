@@ -19,7 +19,7 @@ from cellwright.server.errors import DiskFull
 from cellwright.server.settings import Settings
 
 from tests.conftest import OWNER
-from tests.faults.conftest import Cluster, promise
+from tests.faults.conftest import Deployment, promise
 
 SMALL, LARGE, CELLS_A_TURN = 100, 10_000, 10
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -119,15 +119,15 @@ async def test_a_disk_without_room(settings: Settings, root: Path) -> None:
         assert await asyncio.to_thread(root.exists)
 
 
-def test_more_requests_than_allowed(cluster: Cluster) -> None:
+def test_more_requests_than_allowed(deployment: Deployment) -> None:
     """Over the limit: 429 with the seconds to wait; reading goes on, and without Redis nobody is refused."""
     fault = "too many requests"
-    server = cluster.server(CELLWRIGHT_RATE_LIMIT="5")
+    server = deployment.server(CELLWRIGHT_RATE_LIMIT="5")
     answers = [server.http.post("/sessions", json={}) for _ in range(12)]
     statuses = [answer.status_code for answer in answers]
     refused = [answer for answer in answers if answer.status_code == 429]
     promise(fault, "429 over the limit", 2 <= len(refused) <= 7 and set(statuses) == {201, 429}, statuses)
     promise(fault, "Retry-After says when", all(0 < int(a.headers["Retry-After"]) <= 60 for a in refused))
     promise(fault, "reading goes on", server.http.get("/sessions").status_code == 200)
-    cluster.redis.set("refuse")
+    deployment.redis.set("refuse")
     promise(fault, "without Redis nobody is refused", server.http.post("/sessions", json={}).status_code == 201)

@@ -9,7 +9,17 @@ import httpx
 import pytest
 
 from tests.doubles.openai_server import OpenAIServer, Say, cell
-from tests.faults.conftest import RUNS, TIMES, Cluster, check_history, check_ledger, check_log, promise, until, writes
+from tests.faults.conftest import (
+    RUNS,
+    TIMES,
+    Deployment,
+    check_history,
+    check_ledger,
+    check_log,
+    promise,
+    until,
+    writes,
+)
 from tests.jupyter import JupyterServer
 
 QUICK = {"CELLWRIGHT_FIRST_TOKEN_S": "1", "CELLWRIGHT_BETWEEN_TOKENS_S": "1"}
@@ -20,15 +30,17 @@ def ask(server: JupyterServer, session: dict[str, Any], timeout_s: float = 60) -
     return server.until_ended(turn["turn_id"], timeout_s)
 
 
-def check(fault: str, cluster: Cluster, server: JupyterServer, session: dict[str, Any], turn: dict[str, Any]) -> None:
+def check(
+    fault: str, deployment: Deployment, server: JupyterServer, session: dict[str, Any], turn: dict[str, Any]
+) -> None:
     """What holds afterwards, whatever the model did: also that the session can be used."""
     check_log(fault, server.events(session["id"]), [turn["id"]])
-    check_ledger(fault, cluster.ledger(session))
-    check_history(fault, cluster.model)
-    cluster.model.script([Say("fine")])
+    check_ledger(fault, deployment.ledger(session))
+    check_history(fault, deployment.model)
+    deployment.model.script([Say("fine")])
     after = ask(server, session)
     promise(fault, "the next turn works", (after["status"], after["answer"]) == ("completed", "fine"), after)
-    check_history(fault, cluster.model)
+    check_history(fault, deployment.model)
 
 
 PASSING = {
@@ -56,61 +68,61 @@ ANSWERED = {
 
 
 @pytest.fixture
-def server(cluster: Cluster) -> JupyterServer:
-    started = cluster.server(**QUICK, CELLWRIGHT_MAX_ITERATIONS="6")
-    cluster.model.script(lambda _body: Say("warm"))  # The first call of a process takes longer than QUICK allows.
+def server(deployment: Deployment) -> JupyterServer:
+    started = deployment.server(**QUICK, CELLWRIGHT_MAX_ITERATIONS="6")
+    deployment.model.script(lambda _body: Say("warm"))  # The first call of a process takes longer than QUICK allows.
     ask(started, started.call("POST", "/sessions", json={}))
-    cluster.model.requests.clear()
+    deployment.model.requests.clear()
     return started
 
 
-def test_a_model_that_recovers(cluster: Cluster, server: JupyterServer) -> None:
+def test_a_model_that_recovers(deployment: Deployment, server: JupyterServer) -> None:
     """A failed attempt is withdrawn and tried again; the turn is completed, and its cell ran once."""
     for name, bad in PASSING.items():
         fault = f"model: {name}"
         session = server.call("POST", "/sessions", json={})
-        cluster.model.script([writes("first"), *bad, Say("Done.")])
+        deployment.model.script([writes("first"), *bad, Say("Done.")])
         turn = ask(server, session)
         promise(fault, "the turn is finished", (turn["status"], turn["answer"]) == ("completed", "Done."), turn)
-        promise(fault, "a cut call does not run", cluster.ledger(session) == ["first"], cluster.ledger(session))
+        promise(fault, "a cut call does not run", deployment.ledger(session) == ["first"], deployment.ledger(session))
         events = server.events(session["id"])
         withdrawn = [event for event in events if event["type"] == "attempt.discarded"]
         promise(fault, "a failed attempt is withdrawn", len(withdrawn) == len(bad), events)
         promise(fault, "a reply is recorded once", _replies(events) == 2, _replies(events))
-        check(fault, cluster, server, session, turn)
+        check(fault, deployment, server, session, turn)
 
 
 def _replies(events: list[dict[str, Any]]) -> int:
     return sum(1 for event in events if event["type"] == "message.completed")
 
 
-def test_a_model_that_does_not(cluster: Cluster, server: JupyterServer) -> None:
+def test_a_model_that_does_not(deployment: Deployment, server: JupyterServer) -> None:
     """The turn ends with a sentence that a person understands, naming the limit if it was one."""
     for name, (script, status) in ENDING.items():
         fault = f"model: {name}"
         session = server.call("POST", "/sessions", json={})
-        cluster.model.script(script)
+        deployment.model.script(script)
         turn = ask(server, session)
         promise(fault, "the turn ends", turn["status"] == status, turn)
         sentence = turn["cause"] or ""
         plain = sentence.endswith((".", "?")) and "Traceback" not in sentence and 15 < len(sentence) < 400
         promise(fault, "the cause is a sentence", plain, sentence)
-        check(fault, cluster, server, session, turn)
+        check(fault, deployment, server, session, turn)
 
 
-def test_a_model_that_talks_nonsense(cluster: Cluster, server: JupyterServer) -> None:
+def test_a_model_that_talks_nonsense(deployment: Deployment, server: JupyterServer) -> None:
     """What cannot be done is told to the model, which goes on."""
     for name, script in ANSWERED.items():
         fault = f"model: {name}"
         session = server.call("POST", "/sessions", json={})
-        cluster.model.script(script)
+        deployment.model.script(script)
         turn = ask(server, session)
         failed = [event["reason"] for event in server.events(session["id"]) if event["type"] == "attempt.discarded"]
         promise(fault, "the turn is finished", turn["status"] == "completed", (failed, turn))
-        check(fault, cluster, server, session, turn)
+        check(fault, deployment, server, session, turn)
 
 
-def test_a_stream_cut_at_every_byte(cluster: Cluster, server: JupyterServer, tmp_path_factory: Any) -> None:
+def test_a_stream_cut_at_every_byte(deployment: Deployment, server: JupyterServer, tmp_path_factory: Any) -> None:
     """Wherever the answer's bytes end: the attempt is withdrawn, or it was whole; a cell that was cut never runs."""
     fault = "model: cut at every byte"
     with OpenAIServer([writes("whole")]) as recorder:
@@ -120,22 +132,22 @@ def test_a_stream_cut_at_every_byte(cluster: Cluster, server: JupyterServer, tmp
         ).content  # fmt: skip
     step = 1 if RUNS else max(1, len(reply) // 40)
     places = list(range(0, len(reply), step))
-    cluster.model.cut_reply, cluster.model.cut_at = reply, -1
+    deployment.model.cut_reply, deployment.model.cut_at = reply, -1
     session = server.call("POST", "/sessions", json={})
     for place in places:
-        cluster.model.cut_at = place
-        cluster.model.script([Say("CUT"), Say("Done.")])
-        before = len(cluster.ledger(session))
+        deployment.model.cut_at = place
+        deployment.model.script([Say("CUT"), Say("Done.")])
+        before = len(deployment.ledger(session))
         turn = ask(server, session)
-        ran = len(cluster.ledger(session)) - before
+        ran = len(deployment.ledger(session)) - before
         whole = b"[DONE]" in reply[:place] or b'"finish_reason": "tool_calls"' in reply[:place]
         promise(fault, "the turn is finished", turn["status"] == "completed", (place, turn))
         promise(fault, "a cut call does not run", ran == (1 if whole else 0), (place, ran, whole))
     check_log(fault, server.events(session["id"]), [])
-    check_history(fault, cluster.model)
+    check_history(fault, deployment.model)
 
 
-def test_limits_each_by_itself(cluster: Cluster) -> None:
+def test_limits_each_by_itself(deployment: Deployment) -> None:
     """Iterations, tokens, cost and time: each ends a turn that goes on and on, and is named."""
     fault = "loop into a limit"
     for setting, value, word in (
@@ -143,21 +155,21 @@ def test_limits_each_by_itself(cluster: Cluster) -> None:
         ("MAX_TURN_TOKENS", "3000", "tokens"),
         ("MAX_TURN_S", "2", " s."),
     ):
-        server = cluster.server(**{f"CELLWRIGHT_{setting}": value})
+        server = deployment.server(**{f"CELLWRIGHT_{setting}": value})
         session = server.call("POST", "/sessions", json={})
-        cluster.model.script(lambda _body: cell("import time; time.sleep(0.2)"))
+        deployment.model.script(lambda _body: cell("import time; time.sleep(0.2)"))
         turn = ask(server, session)
         promise(fault, "the limit is named", word in (turn["cause"] or ""), (setting, turn))
-        check(fault, cluster, server, session, turn)
+        check(fault, deployment, server, session, turn)
         server.stop()
 
 
-def test_polling_that_makes_progress(cluster: Cluster, server: JupyterServer) -> None:
+def test_polling_that_makes_progress(deployment: Deployment, server: JupyterServer) -> None:
     """The same code with another result each time is no loop."""
     fault = "loop that makes progress"
     session = server.call("POST", "/sessions", json={})
     again = cell("n = globals().get('n', 0) + 1\nprint(n)")
-    cluster.model.script([again, again, again, again, Say("Done.")])
+    deployment.model.script([again, again, again, again, Say("Done.")])
     turn = ask(server, session)
     promise(fault, "progress is allowed", turn["status"] == "completed", turn)
 
@@ -165,7 +177,7 @@ def test_polling_that_makes_progress(cluster: Cluster, server: JupyterServer) ->
 STOPS = RUNS or 16
 
 
-def test_stop_at_any_moment(cluster: Cluster, server: JupyterServer) -> None:
+def test_stop_at_any_moment(deployment: Deployment, server: JupyterServer) -> None:
     """Model call and cell are stopped together, variables stay, and the next turn works."""
     import random
 
@@ -176,7 +188,9 @@ def test_stop_at_any_moment(cluster: Cluster, server: JupyterServer) -> None:
     turns = []
     for number in range(STOPS):
         slow = "import time\nfor i in range(100): time.sleep(0.05)"
-        cluster.model.script([Say("thinking " * 20, between_s=0.01, calls=[("run_cell", {"source": slow})]), Say("no")])
+        deployment.model.script(
+            [Say("thinking " * 20, between_s=0.01, calls=[("run_cell", {"source": slow})]), Say("no")]
+        )
         turn = server.call("POST", f"/sessions/{session['id']}/query", json={"query": f"q{number}"})
         time.sleep(dice.uniform(0, 1.2))
         began = time.monotonic()
@@ -186,10 +200,10 @@ def test_stop_at_any_moment(cluster: Cluster, server: JupyterServer) -> None:
         turns.append(turn["turn_id"])
         promise(fault, "stopped within 3 s", time.monotonic() - began < 3, time.monotonic() - began)
         promise(fault, "the turn says so", ended["status"] == "stopped", ended)
-        until(lambda: cluster.model.open_streams == 0, 5)
+        until(lambda: deployment.model.open_streams == 0, 5)
     after = server.call("POST", f"/sessions/{session['id']}/execute", json={"source": "kept + 1"})
     promise(fault, "variables are kept", after["outputs"][0]["data"]["text/plain"] == "42", after)
     check_log(fault, server.events(session["id"]), turns)
-    check_history(fault, cluster.model)
-    cluster.model.script([Say("fine")])
+    check_history(fault, deployment.model)
+    deployment.model.script([Say("fine")])
     promise(fault, "the next turn works", ask(server, session)["answer"] == "fine")

@@ -12,7 +12,7 @@ from tests.doubles.openai_server import Say
 from tests.faults.conftest import (
     LEASE_S,
     TIMES,
-    Cluster,
+    Deployment,
     check_history,
     check_ledger,
     check_log,
@@ -25,12 +25,12 @@ from tests.jupyter import JupyterServer
 TAKEOVER_S = 15.0
 
 
-def test_two_servers_one_session(cluster: Cluster) -> None:
+def test_two_servers_one_session(deployment: Deployment) -> None:
     """Questions asked of both at once are done one after the other, in the order in which they were accepted."""
     fault = "two servers, one session"
-    one, other = cluster.server(), cluster.server()
+    one, other = deployment.server(), deployment.server()
     session = one.call("POST", "/sessions", json={})
-    cluster.model.script(lambda body: _answer(body))
+    deployment.model.script(lambda body: _answer(body))
     turns: list[dict] = []
 
     def ask(server: JupyterServer, number: int) -> None:
@@ -45,13 +45,15 @@ def test_two_servers_one_session(cluster: Cluster) -> None:
         (one, other)[turn["n"] % 2].until_ended(turn["turn_id"])
     events = other.events(session["id"])
     check_log(fault, events, [turn["turn_id"] for turn in turns])
-    check_ledger(fault, cluster.ledger(session))
-    check_history(fault, cluster.model)
+    check_ledger(fault, deployment.ledger(session))
+    check_history(fault, deployment.model)
     asked = {turn["turn_id"]: turn["n"] for turn in turns}
     started = [asked[event["turn_id"]] for event in events if event["type"] == "turn.started"]
     promise(fault, "queued turns keep their order", started == list(range(1, 9)), started)
     said = {event["query"]: asked[event["turn_id"]] for event in events if event["type"] == "turn.queued"}
-    promise(fault, "queued turns keep their order", cluster.ledger(session) == sorted(said, key=said.__getitem__), said)
+    promise(
+        fault, "queued turns keep their order", deployment.ledger(session) == sorted(said, key=said.__getitem__), said
+    )
     kernels = {event["kernel_id"] for event in events if event["type"] == "cell.started"}
     promise(fault, "one kernel a session", len(kernels) == 1, kernels)
 
@@ -64,36 +66,38 @@ def _answer(body: dict) -> Say:
     return writes(str(last["content"]).split()[-1])
 
 
-def test_a_server_that_freezes(cluster: Cluster) -> None:
+def test_a_server_that_freezes(deployment: Deployment) -> None:
     """Another takes over what a stopped process holds; when that wakes up, nothing that it does counts any more."""
     fault = "SIGSTOP past the lease"
-    one, other = cluster.server(), cluster.server()
+    one, other = deployment.server(), deployment.server()
     session = one.call("POST", "/sessions", json={})
-    cluster.model.script(lambda body: _many(body))
+    deployment.model.script(lambda body: _many(body))
     turn = one.call("POST", f"/sessions/{session['id']}/query", json={"query": "go"})
-    until(lambda: len(cluster.ledger(session)) >= 3)
-    one, other = _owner_first(cluster, session)
+    until(lambda: len(deployment.ledger(session)) >= 3)
+    one, other = _owner_first(deployment, session)
     os.kill(one.pid, signal.SIGSTOP)
     began = time.monotonic()
     try:
-        done = len(cluster.ledger(session))
+        done = len(deployment.ledger(session))
         until(lambda: _taken(other, session), TAKEOVER_S + LEASE_S)
         TIMES["takeover after SIGSTOP"].append(time.monotonic() - began)
         promise(fault, f"takeover within {TAKEOVER_S:.0f} s", time.monotonic() - began < TAKEOVER_S)
-        until(lambda: len(cluster.ledger(session)) >= done + 2)
+        until(lambda: len(deployment.ledger(session)) >= done + 2)
     finally:
         os.kill(one.pid, signal.SIGCONT)
     other.until_ended(turn["turn_id"])
     time.sleep(1)
-    ended = len(cluster.ledger(session))
+    ended = len(deployment.ledger(session))
     events = other.events(session["id"])
     check_log(fault, events, [turn["turn_id"]])
-    check_ledger(fault, cluster.ledger(session))
-    check_history(fault, cluster.model)
+    check_ledger(fault, deployment.ledger(session))
+    check_history(fault, deployment.model)
     time.sleep(LEASE_S)
-    promise(fault, "no cell starts after the end", len(cluster.ledger(session)) == ended)
+    promise(fault, "no cell starts after the end", len(deployment.ledger(session)) == ended)
     ran = {event["purpose"] for event in events if event["type"] == "cell.started"}
-    promise(fault, "what ran stands in the log", set(cluster.ledger(session)) <= ran, (cluster.ledger(session), ran))
+    promise(
+        fault, "what ran stands in the log", set(deployment.ledger(session)) <= ran, (deployment.ledger(session), ran)
+    )
     lost = [event for event in events if event["type"] == "kernel.changed" and event["variables_lost"]]
     promise(fault, "lost variables are announced", len(lost) >= 1)
 
@@ -104,9 +108,9 @@ def _taken(server: JupyterServer, session: dict[str, Any]) -> bool:
     return any(event["type"] == "kernel.changed" and event["variables_lost"] for event in events)
 
 
-def _owner_first(cluster: Cluster, session: dict[str, Any]) -> tuple[JupyterServer, JupyterServer]:
+def _owner_first(deployment: Deployment, session: dict[str, Any]) -> tuple[JupyterServer, JupyterServer]:
     """The server that runs the session's kernel, and the other: whoever is quicker takes a session that is free."""
-    one, other = cluster.servers
+    one, other = deployment.servers
     status = one.call("GET", f"/sessions/{session['id']}/kernel")["status"]
     return (other, one) if status == "elsewhere" else (one, other)
 
@@ -117,15 +121,15 @@ def _many(body: dict) -> Say:
     return Say("done") if done >= 12 else writes(f"c{done}", "import time; time.sleep(0.3)")
 
 
-def test_a_server_that_is_killed(cluster: Cluster) -> None:
+def test_a_server_that_is_killed(deployment: Deployment) -> None:
     """The turn of a server that is gone is finished by another, on a kernel of its own."""
     fault = "SIGKILL of the owner"
-    one, other = cluster.server(), cluster.server()
+    one, other = deployment.server(), deployment.server()
     session = one.call("POST", "/sessions", json={})
-    cluster.model.script(lambda body: _many(body))
+    deployment.model.script(lambda body: _many(body))
     turns = [one.call("POST", f"/sessions/{session['id']}/query", json={"query": "go"})]
-    until(lambda: len(cluster.ledger(session)) >= 3)
-    one, other = _owner_first(cluster, session)
+    until(lambda: len(deployment.ledger(session)) >= 3)
+    one, other = _owner_first(deployment, session)
     turns.append(other.call("POST", f"/sessions/{session['id']}/query", json={"query": "again"}))
     one.kill()
     began = time.monotonic()
@@ -135,5 +139,5 @@ def test_a_server_that_is_killed(cluster: Cluster) -> None:
     for turn in turns:
         other.until_ended(turn["turn_id"])
     check_log(fault, other.events(session["id"]), [turn["turn_id"] for turn in turns])
-    check_ledger(fault, cluster.ledger(session))
-    check_history(fault, cluster.model)
+    check_ledger(fault, deployment.ledger(session))
+    check_history(fault, deployment.model)

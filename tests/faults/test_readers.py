@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from tests.doubles.openai_server import Say
-from tests.faults.conftest import RUNS, TIMES, Cluster, promise, writes
+from tests.faults.conftest import RUNS, TIMES, Deployment, promise, writes
 from tests.jupyter import JupyterServer
 
 CUTS = max(100, RUNS)
@@ -65,13 +65,13 @@ def _chunks(body: bytes) -> list[bytes]:
     return found
 
 
-def test_a_reader_that_is_cut(cluster: Cluster) -> None:
+def test_a_reader_that_is_cut(deployment: Deployment) -> None:
     """Cut at any byte and resumed after what arrived whole: every event once, in order."""
     fault = "reader cut at random"
-    server = cluster.server()
+    server = deployment.server()
     session = server.call("POST", "/sessions", json={})["id"]
     for number in range(6):
-        cluster.model.script([writes(f"m{number}", "print('x' * 500)"), Say("answer " * 50)])
+        deployment.model.script([writes(f"m{number}", "print('x' * 500)"), Say("answer " * 50)])
         server.until_ended(server.call("POST", f"/sessions/{session}/query", json={"query": f"q{number}"})["turn_id"])
     wanted = [(event["seq"], event["at"]) for event in server.events(session)]
     last = wanted[-1][0]
@@ -89,10 +89,10 @@ def test_a_reader_that_is_cut(cluster: Cluster) -> None:
         promise(fault, "joined, it is the log", got == wanted, (len(got), len(wanted)))
 
 
-def test_a_reader_that_crawls(cluster: Cluster) -> None:
+def test_a_reader_that_crawls(deployment: Deployment) -> None:
     """Readers of a few bytes a second hold under a megabyte each, and the turn goes on at its pace."""
     fault = "reader at a crawl"
-    server = cluster.server()
+    server = deployment.server()
     process = psutil.Process(server.pid)
     source = "for i in range(200): print('y' * 2000, flush=True)"
 

@@ -17,7 +17,7 @@ from httpx_sse import connect_sse
 from tests.doubles.openai_server import Say
 from tests.faults.conftest import (
     TIMES,
-    Cluster,
+    Deployment,
     check_history,
     check_ledger,
     check_log,
@@ -37,22 +37,22 @@ def steps(body: dict[str, Any]) -> Say:
     return Say("done") if done >= STEPS else writes(f"c{done}", f"import time; time.sleep(0.2)\n{LARGE}")
 
 
-def begin(cluster: Cluster, **more: str) -> tuple[JupyterServer, dict[str, Any], dict[str, Any]]:
+def begin(deployment: Deployment, **more: str) -> tuple[JupyterServer, dict[str, Any], dict[str, Any]]:
     """A server, and a turn of STEPS cells that is under way."""
-    server = cluster.server(**more)
-    cluster.model.script(steps)
+    server = deployment.server(**more)
+    deployment.model.script(steps)
     session = server.call("POST", "/sessions", json={})
     turn = server.call("POST", f"/sessions/{session['id']}/query", json={"query": "go"})
-    until(lambda: len(cluster.ledger(session)) >= 2)
+    until(lambda: len(deployment.ledger(session)) >= 2)
     return server, session, turn
 
 
-def check(fault: str, cluster: Cluster, server: JupyterServer, session: dict[str, Any], turns: list[str]) -> None:
+def check(fault: str, deployment: Deployment, server: JupyterServer, session: dict[str, Any], turns: list[str]) -> None:
     """All that must hold afterwards."""
     events = server.events(session["id"])
     check_log(fault, events, turns)
-    check_ledger(fault, cluster.ledger(session))
-    check_history(fault, cluster.model)
+    check_ledger(fault, deployment.ledger(session))
+    check_history(fault, deployment.model)
     for artifact in server.call("GET", f"/sessions/{session['id']}/artifacts")["artifacts"]:
         content = server.http.get(f"/artifacts/{artifact['id']}/content").content
         same = hashlib.sha256(content).hexdigest() == artifact["sha256"]
@@ -61,44 +61,44 @@ def check(fault: str, cluster: Cluster, server: JupyterServer, session: dict[str
     promise(fault, "the next turn works", after["outputs"][0]["data"]["text/plain"] == "2", after)
 
 
-def test_stores_that_start_later(cluster: Cluster) -> None:
+def test_stores_that_start_later(deployment: Deployment) -> None:
     """A server that started before its database says so, and works as soon as that answers."""
     fault = "stores that start later"
-    cluster.postgres.set("refuse")
-    server = cluster.server(wait=False)
+    deployment.postgres.set("refuse")
+    server = deployment.server(wait=False)
     refused = until(lambda: server.http.get("/sessions"))
     promise(fault, "a store that is away is a clear 503", refused.status_code == 503, refused.text)
     promise(fault, "the answer names the store", "Postgres" in refused.json()["detail"], refused.text)
-    cluster.postgres.set("pass")
+    deployment.postgres.set("pass")
     until(lambda: server.http.get("/health").status_code == 200, 20)
     session = server.call("POST", "/sessions", json={})
     after = server.call("POST", f"/sessions/{session['id']}/execute", json={"source": "1 + 1"})
     promise(fault, "the next turn works", after["outputs"][0]["data"]["text/plain"] == "2", after)
 
 
-def test_postgres_crashes(cluster: Cluster) -> None:
+def test_postgres_crashes(deployment: Deployment) -> None:
     """PostgreSQL stopped at once in the middle of a turn, and started again: the turn is finished."""
     fault = "Postgres stop -m immediate"
-    server, session, turn = begin(cluster)
-    cluster.services.postgres.stop_immediate()
+    server, session, turn = begin(deployment)
+    deployment.services.postgres.stop_immediate()
     answer = server.http.post(f"/sessions/{session['id']}/query", json={"query": "while it is away"})
     promise(fault, "a store that is away is a clear 503", answer.status_code == 503, answer.text)
     time.sleep(1)
-    cluster.services.postgres.start()
+    deployment.services.postgres.start()
     began = time.monotonic()
     until(lambda: server.http.get("/health").status_code == 200)
     ended = server.until_ended(turn["turn_id"])
     TIMES["a turn's end after Postgres came back"].append(time.monotonic() - began)
     promise(fault, "the turn is finished", ended["status"] == "completed", ended)
-    check(fault, cluster, server, session, [turn["turn_id"]])
+    check(fault, deployment, server, session, [turn["turn_id"]])
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5, 8, 13])
-def test_a_commit_whose_answer_is_lost(cluster: Cluster, number: int) -> None:
+def test_a_commit_whose_answer_is_lost(deployment: Deployment, number: int) -> None:
     """The n-th COMMIT reaches the database, and its answer does not reach the server."""
     fault = "COMMIT without an answer"
-    server = cluster.server()
-    cluster.model.script(steps)
+    server = deployment.server()
+    deployment.model.script(steps)
     session = server.call("POST", "/sessions", json={})
     seen = 0
 
@@ -109,15 +109,15 @@ def test_a_commit_whose_answer_is_lost(cluster: Cluster, number: int) -> None:
             return seen == number
         return False
 
-    cluster.postgres.lose_reply = lose
+    deployment.postgres.lose_reply = lose
     answer = server.http.post(f"/sessions/{session['id']}/query", json={"query": "go"})
-    until(lambda: cluster.postgres.lost, 30)
-    cluster.postgres.lose_reply = lambda _data: False
+    until(lambda: deployment.postgres.lost, 30)
+    deployment.postgres.lose_reply = lambda _data: False
     turns = until(lambda: server.call("GET", f"/sessions/{session['id']}/turns")["turns"])
     promise(fault, "a 2xx means that the turn is committed", answer.status_code in (202, 503), answer.text)
     ended = server.until_ended(turns[0]["id"], 90)
     promise(fault, "the turn is finished", ended["status"] == "completed", ended)
-    check(fault, cluster, server, session, [turn["id"] for turn in turns])
+    check(fault, deployment, server, session, [turn["id"] for turn in turns])
 
 
 @contextlib.contextmanager
@@ -156,16 +156,16 @@ def joined(heard: list[tuple[str, dict[str, Any]]]) -> dict[str, str]:
     return text
 
 
-def test_redis_is_emptied_all_the_time(cluster: Cluster) -> None:
+def test_redis_is_emptied_all_the_time(deployment: Deployment) -> None:
     """FLUSHALL ten times a second costs nothing that lasts: live text is what the durable event then holds."""
     fault = "Redis FLUSHALL, ten times a second"
-    server = cluster.server()
+    server = deployment.server()
     session = server.call("POST", "/sessions", json={})
     answer = "word " * 400
     done = threading.Event()
 
     def flush() -> None:
-        client = redis.Redis.from_url(cluster.services.redis.url)
+        client = redis.Redis.from_url(deployment.services.redis.url)
         while not done.wait(0.1):
             client.flushall()
 
@@ -174,7 +174,7 @@ def test_redis_is_emptied_all_the_time(cluster: Cluster) -> None:
     try:
         with reading(server, session) as heard:
             for _ in range(3):
-                cluster.model.script([writes("a"), Say(answer, between_s=0.01)])
+                deployment.model.script([writes("a"), Say(answer, between_s=0.01)])
                 turn = server.call("POST", f"/sessions/{session['id']}/query", json={"query": "go"})
                 promise(fault, "the turn is finished", server.until_ended(turn["turn_id"])["status"] == "completed")
             until(lambda: sum(1 for kind, _ in heard if kind == "turn.completed") == 3)
@@ -191,18 +191,18 @@ def test_redis_is_emptied_all_the_time(cluster: Cluster) -> None:
     check_log(fault, server.events(session["id"]), [])
 
 
-def test_redis_is_away(cluster: Cluster) -> None:
+def test_redis_is_away(deployment: Deployment) -> None:
     """Without Redis everything works; only live text is missing. It comes back by itself."""
     fault = "Redis away"
-    server, session, turn = begin(cluster)
-    cluster.redis.set("refuse")
+    server, session, turn = begin(deployment)
+    deployment.redis.set("refuse")
     ended = server.until_ended(turn["turn_id"])
     promise(fault, "the turn is finished", ended["status"] == "completed", ended)
     health = server.http.get("/health").json()
     promise(fault, "health names the store", health["stores"]["redis"] != "ok", health)
-    check(fault, cluster, server, session, [turn["turn_id"]])
-    cluster.redis.set("pass")
-    cluster.model.script([Say("word " * 100, between_s=0.02)])
+    check(fault, deployment, server, session, [turn["turn_id"]])
+    deployment.redis.set("pass")
+    deployment.model.script([Say("word " * 100, between_s=0.02)])
     with reading(server, session) as heard:
         time.sleep(1.5)
         turn = server.call("POST", f"/sessions/{session['id']}/query", json={"query": "again"})
@@ -212,24 +212,24 @@ def test_redis_is_away(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("how", ["refuse", "hang"])
-def test_the_object_store_is_away(cluster: Cluster, how: str) -> None:
+def test_the_object_store_is_away(deployment: Deployment, how: str) -> None:
     """What a cell showed is kept until the store takes it: no end of a cell before its outputs are stored."""
     fault = f"object store: {how}"
-    server, session, turn = begin(cluster)
-    cluster.objects.set(how)
+    server, session, turn = begin(deployment)
+    deployment.objects.set(how)
     time.sleep(4)
     events = server.events(session["id"])
     shown = [event for event in events if event["type"] == "cell.completed"]
-    cluster.objects.set("pass")
+    deployment.objects.set("pass")
     ended = server.until_ended(turn["turn_id"], 120)
     promise(fault, "the turn is finished", ended["status"] == "completed", ended)
     promise(fault, "no cell ends before its outputs are stored", len(shown) < STEPS, len(shown))
-    check(fault, cluster, server, session, [turn["turn_id"]])
+    check(fault, deployment, server, session, [turn["turn_id"]])
     outputs = [e["outputs"] for e in server.events(session["id"]) if e["type"] == "cell.completed" and e["outputs"]]
     promise(fault, "every output is kept", len(outputs) >= STEPS, len(outputs))
 
 
-def test_the_object_store_loses_its_answers(cluster: Cluster) -> None:
+def test_the_object_store_loses_its_answers(deployment: Deployment) -> None:
     """An object that was stored, and whose answer was lost, is stored once."""
     fault = "object store: answers lost"
     count = 0
@@ -241,29 +241,29 @@ def test_the_object_store_loses_its_answers(cluster: Cluster) -> None:
             return count % 2 == 1
         return False
 
-    cluster.objects.lose_reply = lose
-    server, session, turn = begin(cluster)
+    deployment.objects.lose_reply = lose
+    server, session, turn = begin(deployment)
     ended = server.until_ended(turn["turn_id"], 120)
-    cluster.objects.lose_reply = lambda _data: False
+    deployment.objects.lose_reply = lambda _data: False
     promise(fault, "the turn is finished", ended["status"] == "completed", ended)
-    check(fault, cluster, server, session, [turn["turn_id"]])
+    check(fault, deployment, server, session, [turn["turn_id"]])
 
 
-def test_the_object_store_answers_503(cluster: Cluster) -> None:
+def test_the_object_store_answers_503(deployment: Deployment) -> None:
     """A store that says that it is overloaded is asked again."""
     fault = "object store: 503"
     served = threading.Event()
     port = _unavailable(served)
-    server, session, turn = begin(cluster)
-    target, cluster.objects._target = cluster.objects._target, ("127.0.0.1", port)
-    cluster.objects.cut()
+    server, session, turn = begin(deployment)
+    target, deployment.objects._target = deployment.objects._target, ("127.0.0.1", port)
+    deployment.objects.cut()
     until(served.is_set, 30)
     time.sleep(1)
-    cluster.objects._target = target
-    cluster.objects.cut()
+    deployment.objects._target = target
+    deployment.objects.cut()
     ended = server.until_ended(turn["turn_id"], 120)
     promise(fault, "the turn is finished", ended["status"] == "completed", ended)
-    check(fault, cluster, server, session, [turn["turn_id"]])
+    check(fault, deployment, server, session, [turn["turn_id"]])
 
 
 def _unavailable(served: threading.Event) -> int:

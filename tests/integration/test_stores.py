@@ -311,3 +311,26 @@ async def test_a_store_that_is_away_is_said(data_dir: Path, root: Path) -> None:
         async with standalone(settings, root):
             pass
     assert not DataFolder(data_dir).in_use()
+
+
+async def test_many_cells_at_one_spot(app: Cellwright) -> None:
+    """Hundreds of cells, each put behind the one before and in front of the same one: the order holds at every
+    revision, and places stay short."""
+    session = await app.sessions.create(OWNER)
+
+    def insert(name: str, after: str | None) -> e.CellsEdited:
+        content = e.CellContent(id=name, kind="markdown", source=name)
+        return e.CellsEdited(author="user", edits=[e.CellEdit(op="insert", cell_id=name, cell=content, after=after)])
+
+    await app.log.append(session.id, [insert("first", None), insert("last", "first")])
+    revisions = {}
+    for start in range(0, 350, 50):
+        names = [f"c{n}" for n in range(start, start + 50)]
+        behind = ["first" if start == 0 else f"c{start - 1}", *names[:-1]]
+        records = await app.log.append(session.id, [insert(n, b) for n, b in zip(names, behind, strict=True)])
+        revisions[start + 50] = records[-1].seq
+    for count, revision in revisions.items():
+        found = [cell.id for cell in await app.tools.cells.document(session.id, revision)]
+        assert found == ["first", *(f"c{n}" for n in range(count)), "last"]
+    longest = await app._pool.fetchval("SELECT max(scale(place)) FROM notebook_cells WHERE session_id = $1", session.id)
+    assert longest <= 100

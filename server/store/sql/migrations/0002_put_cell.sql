@@ -46,5 +46,16 @@ BEGIN
     END IF;
     SELECT min(place) INTO following FROM notebook_cells
     WHERE session_id = in_session AND until_revision IS NULL AND place > behind;
-    RETURN CASE WHEN following IS NULL THEN behind + 1 ELSE (behind + following) * 0.5 END;
+    IF following IS NULL THEN
+        RETURN behind + 1;
+    END IF;
+    IF scale((behind + following) * 0.5) > 100 THEN
+        -- A hundred cells at one spot. Places are numbered anew: all that ever were, so that no revision changes.
+        UPDATE notebook_cells AS cell SET place = numbered.n
+        FROM (SELECT place, dense_rank() OVER (ORDER BY place) AS n FROM notebook_cells WHERE session_id = in_session)
+            AS numbered
+        WHERE cell.session_id = in_session AND cell.place = numbered.place;
+        RETURN place_behind(in_session, in_after);
+    END IF;
+    RETURN (behind + following) * 0.5;
 END $$;
