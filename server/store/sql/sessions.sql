@@ -60,9 +60,9 @@ SELECT stop_requested FROM turns WHERE id = $1;
 
 -- name: turns_to_head
 WITH RECURSIVE path AS (
-    SELECT t.* FROM turns t JOIN sessions s ON s.head_turn_id = t.id WHERE s.id = $1
+    SELECT t.*, 1 AS depth FROM turns t JOIN sessions s ON s.head_turn_id = t.id WHERE s.id = $1
     UNION ALL
-    SELECT t.* FROM turns t JOIN path p ON t.id = p.parent_id
+    SELECT t.*, p.depth + 1 FROM turns t JOIN path p ON t.id = p.parent_id WHERE p.depth < $2
 )
 SELECT * FROM path ORDER BY n DESC LIMIT $2;
 
