@@ -224,6 +224,31 @@ async def memory() -> None:
     print()
 
 
+async def cells() -> None:
+    """A cell on a kernel that runs: plain jupyter_client on a plain kernel, and our client on ours."""
+    print(f"\n{'a cell, ms':<26}{'plain':>8}{'ours':>8}{'ratio':>8}")
+    manager = AsyncKernelManager(kernel_name="python3")
+    await manager.start_kernel(stderr=subprocess.DEVNULL)
+    client = manager.client()
+    client.start_channels()
+    await client.wait_for_ready(timeout=60)
+    async with kernels(0) as opened:
+        kernel = await opened.start("s", None, Path("/tmp"))
+        for name, source in (("x = 1", "x = 1"), ("DataFrame", FRAME), ("figure", FIGURE)):
+            peers, mine = [], []
+            for _ in range(25):
+                began = time.perf_counter()
+                await client.execute_interactive(source, output_hook=lambda message: None, timeout=60)
+                peers.append((time.perf_counter() - began) * 1000)
+                began = time.perf_counter()
+                await run(kernel, source)
+                mine.append((time.perf_counter() - began) * 1000)
+            one, other = statistics.median(peers), statistics.median(mine)
+            print(f"{name:<26}{one:>8.1f}{other:>8.1f}{other / one:>7.1f}×")
+    client.stop_channels()
+    await manager.shutdown_kernel(now=True)
+
+
 PRINTED = {
     "20,000 flushed prints": ("for i in range(20_000): print(i, flush=True)", ROUNDS),
     "1,000,000 printed lines": ("for i in range(1_000_000): print(i)", 3),
@@ -311,6 +336,7 @@ async def main() -> None:
     python = parser.parse_args().peers
     await starts(python)
     await at_once()
+    await cells()
     await outputs()
     await memory()
     await saving(python)

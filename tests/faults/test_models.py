@@ -174,7 +174,7 @@ def test_polling_that_makes_progress(deployment: Deployment, server: JupyterServ
     promise(fault, "progress is allowed", turn["status"] == "completed", turn)
 
 
-STOPS = RUNS or 16
+STOPS = RUNS or 10
 
 
 def test_stop_at_any_moment(deployment: Deployment, server: JupyterServer) -> None:
