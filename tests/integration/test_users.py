@@ -59,6 +59,7 @@ async def test_a_kernel_of_another_user(kernels: SessionKernels, folder: DataFol
     """It computes, writes into its workspace, and reads nothing of root's; its variables can be saved."""
     work = folder.path.parent / "work"
     work.mkdir()
+    users.give(work, NAME)
     secret = folder.path / "links.secret"
     folder.secret("links")
     kernel = await kernels.start("s", None, work)
