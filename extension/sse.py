@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from cellwright.extension.endpoint import Endpoint, Streamed
@@ -39,18 +39,22 @@ def durable(record: e.Record, about: dict[str, Any]) -> dict[str, Any]:
     return {**about, **payload, **told}
 
 
-async def live(app: Cellwright, session_id: SessionId) -> AsyncIterator[dict[str, Any]]:
-    """One snapshot of what is live now, then every delta that continues it; a snapshot again after a gap."""
+async def live(app: Cellwright, session_id: SessionId) -> AsyncGenerator[dict[str, Any], None]:
+    """One snapshot of what is live now, then every delta that continues it; a snapshot again after a gap.
+
+    Where the beginning was lost, with Redis, nothing is told until the next beginning: the log will tell it.
+    """
     with app.hot.subscribe(session_id) as queue:
         writer, number = "", 0
-        waiting = True
+        waiting, lost = True, None
         while True:
             if waiting:
                 deltas = await app.hot.so_far(session_id)
-                snapshot = joined(deltas)
-                if snapshot is not None:
+                lost = None if not deltas or deltas[0]["begins"] else _subject(deltas[-1])
+                if deltas:
                     writer, number = deltas[-1]["writer"], deltas[-1]["number"]
-                    yield snapshot
+                    if lost is None:
+                        yield _told(joined(deltas))
                 waiting = False
             delta = await queue.get()
             if delta["writer"] == writer and delta["number"] <= number:
@@ -59,7 +63,20 @@ async def live(app: Cellwright, session_id: SessionId) -> AsyncIterator[dict[str
                 waiting = True
                 continue
             writer, number = delta["writer"], delta["number"]
-            yield {name: value for name, value in delta.items() if name not in ("writer", "number")}
+            if lost == _subject(delta) and not delta["begins"]:
+                continue
+            lost = None
+            yield _told(delta)
+
+
+def _subject(delta: dict[str, Any]) -> str:
+    """The message or the execution that a delta belongs to."""
+    return str(delta.get("message_id") or delta["execution_id"])
+
+
+def _told(delta: dict[str, Any]) -> dict[str, Any]:
+    """A delta without what processes tell each other."""
+    return {name: value for name, value in delta.items() if name not in ("writer", "number", "begins")}
 
 
 async def events(
@@ -69,12 +86,14 @@ async def events(
     queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(QUEUED)
 
     async def read_log() -> None:
-        async for record in app.log.follow(session_id, after):
-            await queue.put(("durable", record))
+        async with contextlib.aclosing(app.log.follow(session_id, after)) as records:
+            async for record in records:
+                await queue.put(("durable", record))
 
     async def read_live() -> None:
-        async for delta in live(app, session_id):
-            await queue.put(("live", delta))
+        async with contextlib.aclosing(live(app, session_id)) as deltas:
+            async for delta in deltas:
+                await queue.put(("live", delta))
 
     tasks = [asyncio.create_task(read_log()), asyncio.create_task(read_live())]
     settled: set[str] = set()
@@ -95,7 +114,7 @@ async def events(
                 continue
             kind, told = get.result()
             if kind == "live":
-                of = told.get("message_id") or told.get("execution_id")
+                of = _subject(told)
                 if of in settled or (turn_id is not None and told.get("turn_id") != turn_id):
                     continue
                 told["phase"] = phase(told["type"], told.get("channel"))

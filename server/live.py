@@ -162,10 +162,8 @@ def heard(delta: dict[str, Any]) -> Change:
     return Show(delta["output"], delta.get("display_id"))
 
 
-def joined(deltas: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """One snapshot that says what all `deltas` of a list say; None for none."""
-    if not deltas:
-        return None
+def joined(deltas: list[dict[str, Any]]) -> dict[str, Any]:
+    """One snapshot that says what all `deltas` of a list, at least one, say."""
     if deltas[-1]["type"].startswith("message."):
         text: dict[str, str] = {}
         for delta in deltas:

@@ -135,9 +135,10 @@ class Turns:
         """The turn when it has ended."""
         if not turn.status.ended:
             first = (await self._t.log.of_turn(turn.id))[0].seq
-            async for record in self._t.log.follow(turn.session_id, first):
-                if record.event.turn_id == turn.id and isinstance(record.event, e.TurnEnded):
-                    break
+            async with contextlib.aclosing(self._t.log.follow(turn.session_id, first)) as records:
+                async for record in records:
+                    if record.event.turn_id == turn.id and isinstance(record.event, e.TurnEnded):
+                        break
         return await self._t.rows.turn(turn.id)
 
     # -- owning -------------------------------------------------------------------------------------------------

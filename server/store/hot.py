@@ -65,6 +65,7 @@ class Hot:
         self._commands: set[asyncio.Future[Any]] = set()
         self._writer = uuid4().hex[:8]
         self._numbers: dict[SessionId, int] = defaultdict(int)
+        self._under_way: set[SessionId] = set()
 
     async def publish(self, session_id: SessionId, delta: Delta) -> None:
         """Adds a delta to what is live. A Redis that is away is not an error: the log will tell."""
@@ -77,7 +78,10 @@ class Hot:
     async def _write(self, session_id: SessionId, delta: Delta, *, fresh: bool) -> None:
         key = f"live:{session_id}"
         self._numbers[session_id] += 1
-        text = json.dumps({"writer": self._writer, "number": self._numbers[session_id], **delta})
+        about = {"writer": self._writer, "number": self._numbers[session_id]}
+        begins = fresh or session_id not in self._under_way
+        self._under_way.add(session_id)
+        text = json.dumps({**about, "begins": begins, **delta})
 
         async def write() -> None:
             async with self._redis.pipeline(transaction=True) as pipe:
@@ -91,12 +95,13 @@ class Hot:
         await self._whole(write(), None)
 
     async def so_far(self, session_id: SessionId) -> list[Delta]:
-        """All deltas of what is live now, in order."""
+        """All deltas of what is live now, in order. Where Redis lost some, the first does not say that it `begins`."""
         found: list[str] = await self._whole(self._redis.lrange(f"live:{session_id}", 0, -1), [])
         return [json.loads(text) for text in found]
 
     async def settle(self, session_id: SessionId) -> None:
         """Forgets what was live: the durable event that holds it has been committed."""
+        self._under_way.discard(session_id)
         await self._whole(self._redis.delete(f"live:{session_id}"), None)
 
     async def _whole(self, command: Any, otherwise: Any) -> Any:

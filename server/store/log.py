@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -113,10 +113,10 @@ class Log:
             raise NotFound("session", session_id)
         return int(seq)
 
-    async def follow(self, session_id: SessionId, after: int = 0) -> AsyncIterator[Record]:
+    async def follow(self, session_id: SessionId, after: int = 0) -> AsyncGenerator[Record, None]:
         """Every event after `after`, once, in order, for as long as the caller listens.
 
-        Raises NotFound when the session is deleted.
+        Raises NotFound when the session is deleted. Who leaves early closes it (`contextlib.aclosing`).
         """
         with self._wakeups.of(session_id) as awake:
             while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -87,9 +88,10 @@ async def test_a_long_session(settings: Settings, root: Path, monkeypatch: pytes
 
         async def resume() -> None:
             last = await app.log.last_seq(session.id)
-            async for record in app.log.follow(session.id, last - 5):
-                if record.seq == last:
-                    return
+            async with contextlib.aclosing(app.log.follow(session.id, last - 5)) as records:
+                async for record in records:
+                    if record.seq == last:
+                        return
 
         acts: dict[str, Callable[[], Any]] = {"append": append, "history page": history, "event resume": resume}
         cost: dict[int, dict[str, tuple[int, int]]] = {}

@@ -130,7 +130,9 @@ def reading(server: JupyterServer, session: dict[str, Any]) -> Iterator[list[tup
     def read() -> None:
         with (
             contextlib.suppress(httpx.TransportError),
-            httpx.Client(headers=server.http.headers, base_url=server.http.base_url, trust_env=False) as http,
+            httpx.Client(
+                headers=server.http.headers, base_url=server.http.base_url, timeout=None, trust_env=False
+            ) as http,
             connect_sse(http, "GET", f"/sessions/{session['id']}/events") as source,
         ):
             for event in source.iter_sse():

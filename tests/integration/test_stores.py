@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 import subprocess
@@ -37,10 +38,11 @@ async def test_numbers_have_no_gap_under_load(app: Cellwright) -> None:
     seen: list[int] = []
 
     async def follow() -> None:
-        async for record in app.log.follow(session.id):
-            seen.append(record.seq)
-            if record.seq == 501:
-                return
+        async with contextlib.aclosing(app.log.follow(session.id)) as records:
+            async for record in records:
+                seen.append(record.seq)
+                if record.seq == 501:
+                    return
 
     async def write(n: int) -> None:
         for _ in range(10):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
@@ -81,9 +82,10 @@ async def test_stop_in_a_cell_keeps_variables(talk: Talk) -> None:
     """Stopping interrupts the cell; the turn says it was stopped, the next one finds the kernel as it was."""
     talk.model.script([cell("kept = 7\nimport time\nwhile True: time.sleep(0.05)"), Say("never")])
     turn = await talk.app.turns.ask(talk.session, "loop", TurnRequest())
-    async for record in talk.app.log.follow(talk.session.id):
-        if isinstance(record.event, e.CellStarted):
-            break
+    async with contextlib.aclosing(talk.app.log.follow(talk.session.id)) as records:
+        async for record in records:
+            if isinstance(record.event, e.CellStarted):
+                break
     await asyncio.sleep(0.3)
     await talk.app.turns.stop(turn)
     turn = await talk.end(turn)
