@@ -24,6 +24,7 @@ from cellwright.kernels.errors import KernelNotStarted
 from cellwright.kernels.forker import ForkedProcess
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.isolation import kernel_environment
+from cellwright.kernels.outer import private_folder
 from cellwright.kernels.process import WatchedProcess
 from cellwright.kernels.registry import Entry, Registry, start_time
 from cellwright.kernels.zygote import Spare, Zygote
@@ -107,7 +108,7 @@ class CellwrightProvisioner(LocalProvisioner):
             return {**kwargs, "cmd": []}
         manager.transport = "ipc"
         if self.keeping.apart:
-            private = sandbox.private_folder(self._registry.folder, str(self._files))
+            private = private_folder(self._registry.folder, str(self._files))
             # Made anew: what a former kernel laid there, a link among it, must not be written through.
             shutil.rmtree(private, ignore_errors=True)
             private.mkdir(mode=0o700)
@@ -116,14 +117,12 @@ class CellwrightProvisioner(LocalProvisioner):
             manager.ip = str(self._registry.folder / str(self._files)[:8])
         return dict(await super().pre_launch(**kwargs))
 
-    def _start_apart(
-        self, cmd: list[str], environment: dict[str, str], cwd: str
-    ) -> WatchedProcess | subprocess.Popen[bytes]:
+    def _start_apart(self, cmd: list[str], environment: dict[str, str], cwd: str) -> WatchedProcess:
         """Starts the kernel with a private folder: as another user, or in a sandbox that shows it in place of ours."""
         assert self.keeping is not None
         files, folder = str(self._files), self._registry.folder
         place = self._registry.connection_file(files)
-        private = sandbox.private_folder(folder, files)
+        private = private_folder(folder, files)
         seen = private if self.keeping.user is not None else folder
         inside = private / place.name
         told = json.dumps(json.loads(place.read_text()) | {"ip": str(seen / files[:8])})
@@ -133,7 +132,7 @@ class CellwrightProvisioner(LocalProvisioner):
         if self.keeping.user is not None:
             command = [str(inside) if part == str(place) else part for part in cmd]
             environment = environment | replace(self.keeping, folder=str(private)).to_environment()
-            return users.start(command, environment, cwd, private, self.keeping.user)
+            return users.start(command, environment, cwd, folder, files, self.keeping.user)
         isolation = cast("sandbox.Isolation", self.keeping.isolation)
         return sandbox.start(cmd, environment, cwd, folder, files, self.keeping.lock_file, isolation)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Literal
 
+from cellwright.kernels import outer as outer_process
 from cellwright.kernels.errors import KernelNotStarted
-from cellwright.kernels.process import WatchedProcess
+from cellwright.kernels.outer import InnerProcess, private_folder
 
 Isolation = Literal["none", "files", "network"]
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt")
@@ -24,32 +24,6 @@ ETC = (
     *("ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf", "passwd", "pki", "protocols", "resolv.conf"),
     *("services", "ssl", "timezone"),
 )
-DIES_WITHIN_S = 1.0
-AFTERWARDS = """folder=$1 files=$2; shift 2
-"$@"; code=$?
-if [ -e "$folder/$files.private/left" ]; then rm -rf -- "$folder"/*"$files"*; fi
-exit $code"""
-"""A kernel that nobody came back for makes the file `left`: what it cannot remove from inside goes with it."""
-
-
-class SandboxedProcess(WatchedProcess):
-    """A kernel in a sandbox: its process is what is signalled, the sandbox's says how it ended."""
-
-    def __init__(self, outer: subprocess.Popen[bytes], pid: int) -> None:
-        super().__init__(pid)
-        self._outer = outer
-
-    def _exit_code(self) -> int:
-        try:
-            code = self._outer.wait(DIES_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            return super()._exit_code()
-        return 128 - code if code > 128 else code
-
-
-def private_folder(folder: Path, files: str) -> Path:
-    """What a sandboxed kernel sees as `folder`."""
-    return folder / f"{files}.private"
 
 
 def start(
@@ -60,7 +34,7 @@ def start(
     files: str,
     lock_file: str,
     isolation: Isolation,
-) -> SandboxedProcess:
+) -> InnerProcess:
     """Starts a kernel inside; raises KernelNotStarted. Its private folder holds its connection file already."""
     bwrap = shutil.which("bwrap")
     if bwrap is None:
@@ -68,16 +42,8 @@ def start(
     told, tell = os.pipe()
     arguments = [bwrap, "--info-fd", str(tell), *_namespaces(isolation), *_files(folder, files, cwd, lock_file)]
     with os.fdopen(told, "rb", 0) as reader:
-        outer = subprocess.Popen(
-            ["/bin/sh", "-c", AFTERWARDS, "sh", str(folder), files, *arguments, "--chdir", cwd, "--", *command],
-            env=dict(environment),
-            cwd="/",
-            pass_fds=[tell],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        inside = [*arguments, "--chdir", cwd, "--", *command]
+        outer = outer_process.start(inside, environment, folder, files, keep=[tell])
         os.close(tell)
         try:
             pid = _told_pid(reader)
@@ -86,7 +52,7 @@ def start(
             raise KernelNotStarted(f"The sandbox did not start: {said.decode(errors='replace').strip()}") from None
     assert outer.stderr is not None
     outer.stderr.close()
-    return SandboxedProcess(outer, pid)
+    return InnerProcess(outer, pid)
 
 
 def _told_pid(reader: IO[bytes]) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from cellwright.kernels import outer as outer_process
 from cellwright.kernels.errors import KernelNotStarted
 from cellwright.kernels.isolation import kernel_environment
+from cellwright.kernels.outer import InnerProcess, private_folder
 
 MODULE = "cellwright.kernels.inside.kernel"
 TRIES_S = 60.0
@@ -29,6 +32,8 @@ def look_up(name: str) -> pwd.struct_passwd:
         found = pwd.getpwnam(name)
     except KeyError:
         raise KernelUserRefused(f"CELLWRIGHT_KERNEL_USER: there is no user {name!r} here.") from None
+    if shutil.which("setpriv") is None or shutil.which("setsid") is None:
+        raise KernelUserRefused("CELLWRIGHT_KERNEL_USER needs `setpriv` and `setsid` (util-linux) on the path.")
     if found.pw_uid == 0:
         raise KernelUserRefused("CELLWRIGHT_KERNEL_USER must not be root: that is what it is there to avoid.")
     return found
@@ -85,21 +90,23 @@ def give(folder: Path, name: str) -> None:
 
 
 def start(
-    command: list[str], environment: Mapping[str, str], cwd: str, private: Path, name: str
-) -> subprocess.Popen[bytes]:
+    command: list[str], environment: Mapping[str, str], cwd: str, folder: Path, files: str, name: str
+) -> InnerProcess:
     """Starts a kernel as that user, who gets its private folder. Nothing in that may be another's than ours."""
     user = look_up(name)
+    private = private_folder(folder, files)
     for path in (*private.iterdir(), private):
         os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
-    return subprocess.Popen(
-        command,
-        env=environment_of(user, environment, str(private)),
-        cwd=cwd,
-        user=user.pw_uid,
-        group=user.pw_gid,
-        extra_groups=[],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    become = ["setsid", "setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    said = 'cd "$1" && shift && echo $$ && exec "$@" >/dev/null 2>&1'
+    inside = [*become, "/bin/sh", "-c", said, "sh", cwd, *command]
+    theirs = environment_of(user, environment, str(private))
+    outer = outer_process.start(inside, theirs, folder, files, stdout=subprocess.PIPE)
+    assert outer.stdout is not None
+    assert outer.stderr is not None
+    told = outer.stdout.readline()
+    if not told:
+        raise KernelNotStarted(f"No kernel as {name}: {outer.stderr.read().decode(errors='replace').strip()}")
+    outer.stdout.close()
+    outer.stderr.close()
+    return InnerProcess(outer, int(told))

@@ -212,7 +212,7 @@ class CellwrightKernelApp(IPKernelApp):
                 if files in name or name.startswith(f"{files[:8]}-"):
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(folder, name))
-        if CellwrightKernel.keeping.isolation != "none":
+        if CellwrightKernel.keeping.apart:
             with contextlib.suppress(OSError), open(os.path.join(folder, "left"), "w"):
                 pass
         os._exit(0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -14,9 +17,10 @@ from cellwright.kernels.provisioner import CellwrightProvisioner
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.server.errors import Invalid
 from cellwright.server.settings import Settings
-from cellwright.server.store.folder import DataFolder
+from cellwright.server.store.folder import DataFolder, runtime_folder
 
 from tests.integration.conftest import manager, run
+from tests.jupyter import JupyterServer
 
 NAME = "nobody"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may start processes of other users")
@@ -83,6 +87,67 @@ print("ok" * 20_000)
     assert "x" in told["restored"]
     ended, outputs = await run(again, "assert x == 41")
     assert ended.status == "ok", outputs
+
+
+@as_root
+async def test_nobody_comes_back(folder: DataFolder) -> None:
+    """When the grace period ends, the kernel goes with its private folder and all other files."""
+    if (refused := _refusal()) is not None:
+        pytest.skip(refused)
+    work = folder.path.parent / "work"
+    work.mkdir()
+    users.give(work, NAME)
+    folder.share()
+    lock = folder.path.parent / "its.lock"
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    kernels = SessionKernels(
+        manager(), Keeping(str(folder.runtime), str(lock), 1.0, 20_000, 1 << 24, user=NAME), "cellwright"
+    )
+    try:
+        kernel = await kernels.start("s", None, work)
+        ended, _ = await run(kernel, "import os; os._exit(3)")
+        assert (ended.status, ended.cause) == ("kernel_died", "exit code 3")
+        await kernels.end("s")
+        kernel = await kernels.start("t", None, work)
+        ended, _ = await run(kernel, "while True: pass", timeout_s=0.5)
+        assert ended.status == "timeout"
+        os.close(handle)
+        async with asyncio.timeout(20):
+            while os.listdir(folder.runtime) != ["owner.lock"]:
+                await asyncio.sleep(0.1)
+    finally:
+        await kernels.close()
+        CellwrightProvisioner.keeping = None
+
+
+@as_root
+def test_a_whole_server(folder: DataFolder) -> None:
+    """A session's cells, files, artifacts, notebook and variables, with kernels that belong to another user."""
+    if (refused := _refusal()) is not None:
+        pytest.skip(refused)
+    place = folder.path.parent
+    (place / "root").mkdir(mode=0o755)
+    more = {"CELLWRIGHT_KERNEL_USER": NAME, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    server = JupyterServer(place, place / "root", place / "server", **more).start()
+    try:
+        session = server.call("POST", "/sessions", json={})
+        path = f"/sessions/{session['id']}"
+        server.call("POST", f"{path}/upload", files={"file": ("a.csv", b"n\n20\n22\n")})
+        source = "import os, pandas as pd\nkept = int(pd.read_csv('a.csv').n.sum())\nopen('b.txt', 'w').write('b')"
+        ran = server.call("POST", f"{path}/execute", json={"source": source + "\nos.getuid()"})
+        assert ran["outputs"][0]["data"]["text/plain"] == str(users.look_up(NAME).pw_uid), ran
+        made = server.call("GET", f"/artifacts/{ran['artifacts'][0]}")
+        assert made["name"] == "b.txt"
+        server.call("POST", f"{path}/kernel/hibernate")
+        ran = server.call("POST", f"{path}/execute", json={"source": "kept"})
+        assert ran["outputs"][0]["data"]["text/plain"] == "42"
+        written = json.loads((place / "root" / session["notebook_path"]).read_text())
+        assert [cell["source"] for cell in written["cells"]][-1] == "kept"
+        server.call("DELETE", path)
+    finally:
+        server.stop()
+    assert [name for name in os.listdir(runtime_folder(place / "server")) if name != "owner.lock"] == []
 
 
 @as_root
