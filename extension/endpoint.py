@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,8 @@ import structlog
 from cellwright.extension import problems
 from cellwright.extension.identity import owner
 from cellwright.server.app import Cellwright
-from cellwright.server.domain import Session
-from cellwright.server.errors import CellwrightError, TooLarge, TooMany, Unavailable
+from cellwright.server.domain import LEVELS, Access, Session, Who
+from cellwright.server.errors import CellwrightError, Forbidden, NotFound, TooLarge, TooMany, Unavailable
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
@@ -63,6 +64,10 @@ class Body:
     def end(self) -> bytes:
         return bytes(self._held)
 
+    async def digest(self) -> bytes:
+        """What tells one body from another."""
+        return hashlib.sha256(self._held).digest()
+
     def discard(self) -> None:
         self._held.clear()
 
@@ -85,6 +90,19 @@ class Route:
     public: bool = False
     receiver: Callable[[Endpoint], Body] | None = None
     takes: str = "application/json"
+    needs: Access | None = None
+    """What one must be allowed in the session that the path is about; by default what the action says."""
+    again: Callable[[Call, Any], Awaitable[Any]] | None = None
+    """Answers a repeat of a request, from what the first was answered; by default just that."""
+
+    @property
+    def level(self) -> Access:
+        return self.needs or ("read" if self.action == "read" else "write")
+
+    @property
+    def by_link(self) -> bool:
+        """Whether the holder of a share link may come without a login."""
+        return self.method == "GET" and self.level == "read" and "{" in self.path
 
 
 @dataclass
@@ -92,16 +110,45 @@ class Call:
     """A request that may be carried out: who asks, for what, with which valid arguments."""
 
     app: Cellwright
-    owner: str
+    who: Who
     path: Mapping[str, str]
     handler: Endpoint
     query: Any = None
     body: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def owner(self) -> str:
+        """The user's name; only for requests of users that are logged in."""
+        assert self.who.name is not None
+        return self.who.name
+
+    async def remember(self, answer: BaseModel) -> None:
+        """Notes the answer to a repeat before a stream begins: the connection may break while it runs."""
+        if "remember" in self.extra:
+            await self.extra["remember"](answer, 200)
+            self.extra["remembered"] = True
+
     async def session(self) -> Session:
-        """The session that the path names, by id or key; raises NotFound, also for another's."""
-        return await self.app.rows.get(self.path["session"], self.owner)
+        """The session that the path names, by id or key; raises NotFound, also for another's, or Forbidden."""
+        return await self.may(self.path["session"])
+
+    async def may(self, session: str, level: Access | None = None) -> Session:
+        """A session in which the one who asks may do what this route does; raises NotFound or Forbidden."""
+        route = self.handler.route
+        assert route is not None
+        found = await self.app.rows.find(session, self.who)
+        needed = level or route.level
+        if LEVELS.index(found.access) < LEVELS.index(needed):
+            raise Forbidden(f"The session is shared with you to {found.access} it: this needs more.")
+        return found
+
+    async def may_within(self, kind: str, name: str, session_id: str, level: Access | None = None) -> Session:
+        """The session of a thing that has its own address; raises NotFound in the thing's name."""
+        try:
+            return await self.may(session_id, level)
+        except NotFound:
+            raise NotFound(kind, name) from None
 
 
 class Streamed:
@@ -121,6 +168,8 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         self._body: Body | None = None
         self._received = 0
         self._refused: Exception | None = None
+        self._link: str | None = None
+        self._by_link = False
 
     @property
     def app(self) -> Cellwright:
@@ -150,7 +199,11 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
     async def _admit(self) -> None:
         """Lets a request in that is authenticated, authorized and has a route."""
         route = self.route
-        if route is None or not route.public:
+        self._link = self._share_link()
+        if route is not None and route.by_link and self._link is not None:
+            user = await ensure_async(self.identity_provider.get_user(self))
+            self._by_link = user is None
+        if route is None or not (route.public or self._by_link):
             await super().prepare(_redirect_to_login=False)
             if not self.check_origin():
                 raise web.HTTPError(403, "This request comes from another site.")
@@ -164,6 +217,11 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         await self._until_open()
         self._body = route.receiver(self) if route.receiver is not None else Body()
         self.request.connection.set_max_body_size(1 << 62)
+
+    def _share_link(self) -> str | None:
+        """The hash of the token of a share link, from its header or argument."""
+        token = self.request.headers.get("X-Cellwright-Share") or self.get_argument("share", "")
+        return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest() if token else None
 
     async def _until_open(self) -> None:
         """Waits for the stores of a server that has just started; raises Unavailable when they did not open."""
@@ -191,23 +249,59 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
             raise self._refused
         route = self.route
         assert route is not None
-        who = "" if route.public else owner(self)
+        anonymous = route.public or self._by_link
+        who = Who(name=None if anonymous else owner(self), link=self._link)
         call = Call(self.app, who, path, self)
         if route.method != "GET" and not route.public:
-            await self._within_rate(who)
+            await self._within_rate(call.owner)
         if route.query is not None:
             call.query = route.query.model_validate(
-                {name: self.get_argument(name) for name in self.request.arguments if name != "token"}
+                {name: self.get_argument(name) for name in self.request.arguments if name not in ("token", "share")}
             )
         if route.receiver is not None:
             call.body = self._body
         elif route.body is not None:
             assert self._body is not None
             call.body = self._parsed(route.body, self._body.end())
-        answer = await route.call(call)
+        key = self.request.headers.get("Idempotency-Key")
+        if key is not None and route.method != "GET" and not route.public:
+            await self._once(route, call, key)
+        else:
+            self._answer(await route.call(call), call.extra.get("status", route.status))
+
+    async def _once(self, route: Route, call: Call, key: str) -> None:
+        """Carries a request out, or answers as it was answered before."""
+        repeats, body = self.app.repeats, self._body
+        assert body is not None
+        before = await repeats.begin(
+            call.owner, key, route.method.encode(), str(self.request.uri).encode(), await body.digest()
+        )
+        if before is not None:
+            self.set_header("Idempotency-Replayed", "true")
+            again = before.answer if route.again is None else await route.again(call, before.answer)
+            self._answer(again, before.status)
+            return
+
+        async def remember(answer: Any, status: int) -> None:
+            plain = answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+            await repeats.finish(call.owner, key, status, plain)
+
+        call.extra["remember"] = remember
+        try:
+            answer = await route.call(call)
+        except BaseException:
+            if "remembered" not in call.extra:
+                await asyncio.shield(repeats.forget(call.owner, key))
+            raise
+        status = call.extra.get("status", route.status)
+        if not isinstance(answer, Streamed):
+            await remember(answer, status)
+        self._answer(answer, status)
+
+    def _answer(self, answer: Any, status: int) -> None:
         if isinstance(answer, Streamed):
             return
-        self.set_status(call.extra.get("status", route.status))
+        self.set_status(status)
         if answer is None:
             self.finish()
             return

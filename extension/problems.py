@@ -14,6 +14,7 @@ from tornado.web import HTTPError
 STATUSES: dict[type[Exception], int] = {
     errors.NotFound: 404,
     errors.Invalid: 422,
+    errors.Forbidden: 403,
     errors.Busy: 409,
     errors.Conflict: 409,
     errors.TooLarge: 413,

@@ -6,7 +6,21 @@ import re
 from typing import Any
 
 from cellwright.extension.endpoint import Endpoint, Route, Unknown
-from cellwright.extension.handlers import artifacts, kernel, messages, notebook, service, sessions, turns
+from cellwright.extension.handlers import (
+    agent,
+    artifacts,
+    context,
+    docs,
+    kernel,
+    messages,
+    notebook,
+    search,
+    service,
+    sessions,
+    shares,
+    turns,
+)
+from cellwright.extension.socket import Socket
 
 PREFIX = "cellwright/api/v1"
 
@@ -17,19 +31,25 @@ ROUTES: list[Route] = [
     *kernel.ROUTES,
     *notebook.ROUTES,
     *artifacts.ROUTES,
+    *context.ROUTES,
+    *shares.ROUTES,
+    *search.ROUTES,
+    *agent.ROUTES,
     *service.ROUTES,
+    *docs.ROUTES,
 ]
 
 
-def handlers(name: str) -> list[tuple[str, type[Endpoint], dict[str, Any]]]:
+def handlers(name: str) -> list[tuple[str, type[Any], dict[str, Any]]]:
     """Tornado's handlers for the table, one for each path."""
     paths: dict[str, dict[str, Route]] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method] = route
-    made: list[tuple[str, type[Endpoint], dict[str, Any]]] = [
+    made: list[tuple[str, type[Any], dict[str, Any]]] = [
         (f"/{PREFIX}{pattern(path)}", Endpoint, {"name": name, "routes": methods}) for path, methods in paths.items()
     ]
-    return [*made, (rf"/{PREFIX}(?:/.*)?", Unknown, {"name": name})]
+    socket = (rf"/{PREFIX}/sessions/(?P<session>[^/]+)/ws", Socket, {"name": name})
+    return [*made, socket, (rf"/{PREFIX}(?:/.*)?", Unknown, {"name": name})]
 
 
 def pattern(path: str) -> str:

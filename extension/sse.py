@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from cellwright.extension.endpoint import Endpoint, Streamed
+from cellwright.extension.endpoint import Call, Streamed
 from cellwright.server import events as e
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import SessionId, TurnId
@@ -144,8 +144,23 @@ async def events(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def answer(handler: Endpoint, session_id: SessionId, after: int, turn_id: TurnId | None = None) -> Streamed:
-    """Writes the stream until its end, or until the client goes."""
+async def answer(call: Call, session_id: SessionId, after: int, turn_id: TurnId | None = None) -> Streamed:
+    """Writes the stream until its end, until the client goes, or may no longer see it."""
+    return await write(call, session_id, framed(events(call.app, session_id, after, turn_id)))
+
+
+async def framed(
+    source: AsyncGenerator[tuple[str, dict[str, Any], int | None], None],
+) -> AsyncGenerator[tuple[str, str], None]:
+    """Each event as its type and its text on the wire; a comment keeps the connection alive."""
+    async with contextlib.aclosing(source):
+        async for kind, data, event_id in source:
+            yield kind, frame(kind, data, event_id) if kind else ": still here\n\n"
+
+
+async def write(call: Call, session_id: SessionId, source: AsyncGenerator[tuple[str, str], None]) -> Streamed:
+    """Writes what `source` gives (types and texts) as the answer, at the client's pace."""
+    handler = call.handler
     handler.set_header("Content-Type", "text/event-stream")
     handler.set_header("Cache-Control", "no-cache")
     handler.set_header("X-Accel-Buffering", "no")
@@ -153,7 +168,6 @@ async def answer(handler: Endpoint, session_id: SessionId, after: int, turn_id: 
     with contextlib.suppress(OSError, AttributeError):
         # tornado sets Nagle's algorithm again after each response: 40 ms for every small event.
         stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    source = events(handler.app, session_id, after, turn_id)
     gone = asyncio.Event()
     handler.request.connection.set_close_callback(gone.set)
     closed = asyncio.ensure_future(gone.wait())
@@ -168,10 +182,12 @@ async def answer(handler: Endpoint, session_id: SessionId, after: int, turn_id: 
                 await asyncio.gather(following, return_exceptions=True)
                 return Streamed()
             try:
-                kind, data, event_id = following.result()
+                kind, text = following.result()
+                if kind in ("", "session.shared"):
+                    await call.may(session_id)
             except (StopAsyncIteration, NotFound):
                 break
-            handler.write(frame(kind, data, event_id) if kind else ": still here\n\n")
+            handler.write(text)
             await handler.flush()
         handler.finish()
     except iostream.StreamClosedError:

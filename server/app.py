@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,26 @@ from cellwright.kernels.execution import Execution, Finished
 from cellwright.kernels.inside.confine import hide_process
 from cellwright.kernels.inside.keeping import Keeping
 from cellwright.kernels.sessions import SessionKernels
+from cellwright.server import metrics
 from cellwright.server.agent.profiles import profiles
 from cellwright.server.artifacts import Artifacts
 from cellwright.server.checkpoints import Checkpoints
-from cellwright.server.domain import Frozen, new_id
+from cellwright.server.cleaning import Cleaner
+from cellwright.server.domain import Frozen, Session, Turn, new_id
 from cellwright.server.errors import CellwrightError, Invalid, StoreUnavailable
+from cellwright.server.events import Event, TurnCompleted
 from cellwright.server.kernel_life import KernelLife
+from cellwright.server.memory import Memory
+from cellwright.server.messages import Messages
 from cellwright.server.models.catalog import Models
 from cellwright.server.models.litellm import library
-from cellwright.server.models.protocol import ChatMessage, ModelRequest, Reply, timed
+from cellwright.server.models.protocol import ChatMessage, ModelRequest, said
 from cellwright.server.notebook_files import Contents, NotebookFiles
+from cellwright.server.preferences import PreferenceRows
+from cellwright.server.search import Search
 from cellwright.server.sessions import Sessions
 from cellwright.server.settings import Settings
+from cellwright.server.sharing import Sharing
 from cellwright.server.store import migrate, postgres
 from cellwright.server.store.cells import Cells
 from cellwright.server.store.embedded import EmbeddedPostgres
@@ -40,9 +49,13 @@ from cellwright.server.store.leases import Leases
 from cellwright.server.store.log import Log
 from cellwright.server.store.objects import FileObjects, Objects, S3Objects
 from cellwright.server.store.projection import project
+from cellwright.server.store.recent import Recent
+from cellwright.server.store.repeats import Repeats
 from cellwright.server.store.sessions import SessionRows
 from cellwright.server.store.wake import Wakeups
+from cellwright.server.titles import Titles
 from cellwright.server.turns import Turns
+from cellwright.server.usage import By, UsageRow, used
 from cellwright.server.workbench import Tools
 
 WARM_AFTER_S = 1.0
@@ -81,6 +94,14 @@ class Cellwright:
     kernels: SessionKernels
     life: KernelLife
     tools: Tools
+    preferences: PreferenceRows
+    memory: Memory
+    messages: Messages
+    sharing: Sharing
+    search: Search
+    titles: Titles
+    repeats: Repeats
+    cleaner: Cleaner
 
     def __init__(
         self, settings: Settings, kernel_manager: Any, contents: Contents, root: Path, url: str | None = None
@@ -117,11 +138,18 @@ class Cellwright:
         async with postgres.acquired(self._pool) as connection:
             await migrate.migrate(connection)  # type: ignore[arg-type]
         wakeups = Wakeups(dsn)
-        self.log = Log(self._pool, wakeups, project)
+        recent = Recent()
+        self.log = Log(self._pool, wakeups, project, recent)
         self.hot = Hot(await asyncio.to_thread(open_redis, settings.redis_url))
         self._objects = await self._open_objects()
-        self.artifacts = Artifacts(self._pool, self.log, self._objects, self.folder.secret("links"))
-        self.rows = SessionRows(self._pool)
+        ttl = timedelta(days=settings.artifact_ttl_days)
+        self.artifacts = Artifacts(self._pool, self.log, self._objects, self.folder.secret("links"), ttl)
+        self.rows = SessionRows(self._pool, recent)
+        self.preferences = PreferenceRows(self._pool)
+        self.repeats = Repeats(self._pool)
+        self.sharing = Sharing(self._pool, self.log)
+        self.messages = Messages(self.log, self.rows)
+        self.search = Search(self._pool)
         cells = Cells(self._pool)
         if settings.kernel_user is not None:
             await asyncio.to_thread(_check_user, settings.kernel_user)
@@ -134,6 +162,8 @@ class Cellwright:
         await asyncio.to_thread(self._checkpoints.prepare)
         self.life = KernelLife(settings, self.log, self.rows, self.kernels, self._checkpoints, self.root)
         self.models = Models(settings, self.root)
+        self.memory = Memory(settings, self.log, self.rows, self.models)
+        self.titles = Titles(settings, self.log, self.rows, self.models)
         self.tools = Tools(
             settings,
             self.log,
@@ -144,11 +174,19 @@ class Cellwright:
             self.kernels,
             self.life,
             NotebookFiles(self._contents, cells, self.artifacts, self.log, self.root if self._apart else None),
+            self.preferences,
+            self.memory,
             self.root,
         )
         leases = Leases(self._pool, f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}", settings.lease_s)
         self.turns = Turns(self.tools, leases, self.models, self._pool)
+        self.turns.when_ended(self._after_turn)
         self.sessions = Sessions(self.tools, self.turns, self.models, self._pool)
+        self.cleaner = Cleaner(
+            settings, self.rows, self.sessions, self.artifacts, self.life, self.repeats, self._objects
+        )
+        metrics.KERNELS.labels("live").set_function(lambda: self.kernels.live)
+        metrics.KERNELS.labels("spare").set_function(lambda: self.kernels.spares)
         wakeups.watch(self.turns.heard)
         if settings.database_url is None:
             # The data folder is ours alone: every other owner of a lease in it is dead.
@@ -159,8 +197,19 @@ class Cellwright:
             asyncio.create_task(self.hot.run(), name="hot"),
             asyncio.create_task(self.turns.run(), name="turns"),
             asyncio.create_task(self.life.run(), name="kernels"),
+            asyncio.create_task(self.cleaner.run(), name="cleaning"),
             asyncio.create_task(self._warm(), name="warm"),
         ]
+
+    def _after_turn(self, session: Session, turn: Turn, end: Event) -> None:
+        metrics.turn_ended(turn, end)
+        if session.title_by == "default" and turn.request.kind == "ask" and isinstance(end, TurnCompleted):
+            self.titles.after(session.id)
+
+    async def used(self, owner: str, by: By, since: datetime | None, until: datetime | None) -> list[UsageRow]:
+        """What a user's model calls cost, by session, model or day."""
+        assert self._pool is not None
+        return await used(self._pool, owner, by, since, until)
 
     async def _warm(self) -> None:
         """Imports LiteLLM, which takes seconds, before the first question does; not in the way of the start."""
@@ -208,6 +257,7 @@ class Cellwright:
         """Interrupts turns, ends kernels, closes stores."""
         if hasattr(self, "turns"):
             await self.turns.close()
+            await self.titles.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -270,9 +320,8 @@ class Cellwright:
             if chosen.name.startswith("rehearsal:"):
                 return f"{chosen.name} (recorded replies, nothing to reach)"
             request = ModelRequest([ChatMessage("user", "Answer with the single word: ready")])
-            events = timed(chosen.stream(request), self.settings.first_token_s, self.settings.between_tokens_s)
-            said = [event async for event in events]
-            return f"{chosen.name} answered {said[-1].content.strip()[:40]!r}" if isinstance(said[-1], Reply) else ""
+            reply = await said(chosen, request, self.settings.first_token_s, self.settings.between_tokens_s)
+            return f"{chosen.name} answered {reply.content.strip()[:40]!r}"
 
         async def postgres_() -> str:
             await self._check_postgres()

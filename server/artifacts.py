@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -21,10 +22,10 @@ import structlog
 from cellwright.kernels.inside.files import plain_file
 from cellwright.notebooks.document import Output
 from cellwright.notebooks.outputs import OBJECT, TABLE_MIME, externalise, is_reference, raw_bytes, sound
-from cellwright.server.describe import describe, is_tabular
+from cellwright.server.describe import describe, is_tabular, thumbnail
 from cellwright.server.domain import Artifact, ArtifactId, ArtifactKind, SessionId, Sha256, TurnId, new_id
-from cellwright.server.errors import NotFound
-from cellwright.server.events import ArtifactFailed, ArtifactReady, FileUploaded
+from cellwright.server.errors import Invalid, NotFound
+from cellwright.server.events import ArtifactChanged, ArtifactDeleted, ArtifactFailed, ArtifactReady, FileUploaded
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.log import Log
 from cellwright.server.store.objects import Objects, Spooled, read_all
@@ -48,6 +49,7 @@ SHOWN: dict[str, tuple[str, str]] = {
 }
 """MIME types of display data that become artifacts: of one bundle the first that it holds."""
 
+SHORT_LIVED = ("intermediate", "debug", "context")
 Source = Literal["upload", "file", "display", "text", "api"]
 log = structlog.get_logger(__name__)
 
@@ -69,8 +71,10 @@ def slug(text: str, limit: int = 48) -> str:
 class Artifacts:
     """Stores, lists and hands out artifacts, and the large outputs that cells refer to."""
 
-    def __init__(self, pool: postgres.Pool, events: Log, objects: Objects, secret: str) -> None:
+    def __init__(self, pool: postgres.Pool, events: Log, objects: Objects, secret: str, ttl: timedelta) -> None:
+        """`ttl` is how long what is of passing interest (SHORT_LIVED) is kept."""
         self._pool, self._log, self.objects, self._secret = pool, events, objects, secret.encode()
+        self._ttl = ttl
 
     async def keep(self, sha256: Sha256, path: Path, size_bytes: int) -> None:
         """Stores an object's bytes; a reference must follow, else a sweep takes it away."""
@@ -112,6 +116,10 @@ class Artifacts:
         cell_id: str | None = None,
         description: str = "",
         metadata: dict[str, Any] | None = None,
+        tags: dict[str, str] | None = None,
+        parents: Sequence[ArtifactId] = (),
+        derived_from: str | None = None,
+        expires_at: datetime | None = None,
         generation: int | None = None,
     ) -> Artifact:
         """Stores a file under `name`; raises StoreUnavailable, and then nothing of it is visible.
@@ -125,6 +133,8 @@ class Artifacts:
         metadata = dict(metadata or {})
         if is_tabular(name) and created_by in ("upload", "file"):
             metadata |= await describe(source.path, name)
+        if expires_at is None and kind in SHORT_LIVED:
+            expires_at = datetime.now(UTC) + self._ttl
         async with postgres.acquired(self._pool) as connection:
             created_at = await connection.fetchval(
                 SQL.insert_artifact,
@@ -138,11 +148,12 @@ class Artifacts:
                 kind,
                 mime,
                 description,
-                {},
-                [],
-                None,
+                tags or {},
+                list(parents),
+                derived_from,
                 created_by,
                 metadata,
+                expires_at,
             )
         artifact = Artifact(
             id=artifact_id,
@@ -158,8 +169,12 @@ class Artifacts:
             sha256=sha256,
             status="ready",
             description=description,
+            tags=tags or {},
+            parents=list(parents),
+            derived_from=derived_from,
             created_by=created_by,
             created_at=created_at,
+            expires_at=expires_at,
             metadata=metadata,
         )
         event = (
@@ -263,12 +278,12 @@ class Artifacts:
         event = ArtifactFailed(turn_id=lineage.get("turn_id"), name=name, reason=str(error))
         await self._log.append(session_id, [event], generation=lineage.get("generation"))
 
-    async def get(self, artifact_id: str, owner: str | None = None) -> Artifact:
-        """One artifact; raises NotFound, also for another's."""
+    async def get(self, artifact_id: str) -> Artifact:
+        """One artifact; raises NotFound."""
         row = None
         if is_uuid(artifact_id):
             async with postgres.acquired(self._pool) as connection:
-                row = await connection.fetchrow(SQL.artifact, artifact_id, owner)
+                row = await connection.fetchrow(SQL.artifact, artifact_id)
         if row is None:
             raise NotFound("artifact", artifact_id)
         return _artifact(row)
@@ -297,15 +312,28 @@ class Artifacts:
         file_type: str | None = None,
         cell_id: str | None = None,
         message_id: str | None = None,
+        tags: dict[str, str] | None = None,
+        tag: str | None = None,
         limit: int = 50,
         offset: int = 0,
     ) -> tuple[list[Artifact], int]:
-        """A page of a session's artifacts, newest first, and how many there are."""
-        chosen = (session_id, kind, file_type, cell_id, message_id)
+        """A page of a session's artifacts, newest first, and how many there are.
+
+        Each of `tags` must be there with its value, `tag` with any.
+        """
+        chosen = (session_id, kind, file_type, cell_id, message_id, tags, tag)
         async with postgres.acquired(self._pool) as connection:
             rows = await connection.fetch(SQL.list_artifacts, *chosen, limit, offset)
             total = await connection.fetchval(SQL.count_artifacts, *chosen)
         return [_artifact(row) for row in rows], total
+
+    async def thumbnail(self, artifact: Artifact, size: int) -> bytes | None:
+        """A PNG of an image, no larger than `size` pixels each way; None for one that cannot be read."""
+        async with _spooled() as spooled:
+            async for chunk in self.objects.read(artifact.sha256):
+                await asyncio.to_thread(spooled.write, chunk)
+            spooled.finish()
+            return await thumbnail(spooled.path, size)
 
     async def read(self, artifact: Artifact, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """The bytes, or a range; counts the access."""
@@ -314,12 +342,90 @@ class Artifacts:
         async for chunk in self.objects.read(artifact.sha256, start, length):
             yield chunk
 
-    async def delete(self, artifact: Artifact) -> None:
+    async def change(self, artifact: Artifact, changes: dict[str, Any], by: str) -> Artifact:
+        """Changes tags, kind, description, expiry or parents."""
+        await self._log.append(artifact.session_id, [ArtifactChanged(artifact_id=artifact.id, changes=changes, by=by)])
+        return await self.get(artifact.id)
+
+    async def add_parents(self, artifact: Artifact, parents: Sequence[Artifact], by: str) -> Artifact:
+        """Records what an artifact was made from; raises Invalid for what would be its own ancestor."""
+        for parent in parents:
+            if artifact.id == parent.id or artifact.id in {a.id for a in await self.ancestors(parent)}:
+                raise Invalid(f"{artifact.name} would be its own ancestor.")
+        known = dict.fromkeys([*artifact.parents, *(parent.id for parent in parents)])
+        return await self.change(artifact, {"parents": list(known)}, by)
+
+    async def ancestors(self, artifact: Artifact) -> list[Artifact]:
+        """Everything that an artifact was made from, the nearest first."""
+        async with postgres.acquired(self._pool) as connection:
+            return [_artifact(row) for row in await connection.fetch(SQL.ancestors, list(artifact.parents))]
+
+    async def children(self, artifact: Artifact) -> list[Artifact]:
+        """What was made from an artifact, in its session and where it was shared."""
+        async with postgres.acquired(self._pool) as connection:
+            return [_artifact(row) for row in await connection.fetch(SQL.children, artifact.id)]
+
+    async def share(self, artifact: Artifact, session_id: SessionId) -> Artifact:
+        """Puts an artifact into another session: the same object, no copy, which lives while either refers to it."""
+        shared = artifact.model_copy(
+            update={
+                "id": ArtifactId(new_id()),
+                "session_id": session_id,
+                "turn_id": None,
+                "message_id": None,
+                "cell_id": None,
+                "parents": [],
+                "derived_from": artifact.id,
+                "access_count": 0,
+                "last_accessed": None,
+                "created_at": datetime.now(UTC),
+                "created_by": "share",
+            }
+        )
+        async with self._log.transaction(session_id) as connection:
+            # The original's row keeps the object while this refers to it.
+            if await connection.fetchrow(SQL.lock_artifact, artifact.id) is None:
+                raise NotFound("artifact", artifact.id)
+            await connection.execute(
+                SQL.insert_artifact,
+                *(shared.id, session_id, None, None, None, shared.name, shared.file_type, shared.kind),
+                *(shared.mime_type, shared.description, shared.tags, [], shared.derived_from, shared.created_by),
+                *(shared.metadata, shared.expires_at),
+            )
+            await self._log.append(session_id, [ArtifactReady(artifact=shared)], within=connection)
+        return await self.get(shared.id)
+
+    async def delete(self, artifact: Artifact, by: str) -> None:
         """Removes an artifact, and its bytes when nothing else refers to them."""
-        async with postgres.acquired(self._pool) as connection, connection.transaction():
-            await connection.execute(SQL.delete_artifact, artifact.id)
-            await connection.execute(SQL.unrefer, artifact.sha256, artifact.session_id, f"artifact:{artifact.id}")
+        gone = ArtifactDeleted(artifact_id=artifact.id, name=artifact.name, by=by)
+        await self._log.append(artifact.session_id, [gone])
         await self.release([artifact.sha256])
+
+    async def expired(self) -> list[Artifact]:
+        """Artifacts whose time is over."""
+        async with postgres.acquired(self._pool) as connection:
+            return [_artifact(row) for row in await connection.fetch(SQL.expired)]
+
+    async def drop_pending(self, older_than_s: float, *, dry_run: bool) -> int:
+        """Removes rows of uploads that were cut short; returns how many there were."""
+        async with postgres.acquired(self._pool) as connection:
+            statement = SQL.count_pending if dry_run else SQL.drop_pending
+            return int(await connection.fetchval(statement, older_than_s))
+
+    async def unreferenced(self, older_than_s: float) -> list[Sha256]:
+        """Objects whose rows say that nothing refers to them any more."""
+        async with postgres.acquired(self._pool) as connection:
+            return [row["sha256"] for row in await connection.fetch(SQL.unreferenced, older_than_s)]
+
+    async def known(self, sha256s: Sequence[str]) -> set[str]:
+        """Which of these objects have a row."""
+        async with postgres.acquired(self._pool) as connection:
+            return {row["sha256"] for row in await connection.fetch(SQL.known_objects, list(sha256s))}
+
+    async def referenced(self, after: str = "", limit: int = 1_000) -> list[Sha256]:
+        """A page of the objects that something refers to, by name."""
+        async with postgres.acquired(self._pool) as connection:
+            return [row["sha256"] for row in await connection.fetch(SQL.referenced_objects, after, limit)]
 
     async def objects_of(self, session_id: SessionId) -> list[Sha256]:
         """Every object that a session refers to."""

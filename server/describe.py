@@ -7,6 +7,7 @@ neither may cost the server its memory.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import sys
 from pathlib import Path
@@ -28,12 +29,29 @@ def is_tabular(name: str) -> bool:
 
 async def describe(path: Path, name: str) -> dict[str, Any]:
     """`{columns, rows, preview}` of a data file, or `{problem}` in one sentence."""
+    try:
+        return dict(json.loads(await _apart(str(path), Path(name).suffix.lower())))
+    except TimeoutError:
+        return {"problem": f"It could not be read within {TIMEOUT_S:.0f} s."}
+    except ValueError:
+        return {"problem": "It is too large or too broken to look into."}
+
+
+async def thumbnail(path: Path, size: int) -> bytes | None:
+    """A PNG of the image, no larger than `size` pixels each way; None for what is none, or a bomb."""
+    try:
+        return base64.b64decode(json.loads(await _apart(str(path), "thumbnail", str(size)))["png"])
+    except (TimeoutError, ValueError, KeyError):
+        return None
+
+
+async def _apart(*arguments: str) -> bytes:
+    """What this module prints, run as a program; raises TimeoutError."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "cellwright.server.describe",
-        str(path),
-        Path(name).suffix.lower(),
+        *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -41,11 +59,7 @@ async def describe(path: Path, name: str) -> dict[str, Any]:
     try:
         async with asyncio.timeout(TIMEOUT_S):
             out, _ = await process.communicate()
-        return dict(json.loads(out))
-    except TimeoutError:
-        return {"problem": f"It could not be read within {TIMEOUT_S:.0f} s."}
-    except ValueError:
-        return {"problem": "It is too large or too broken to look into."}
+        return out
     finally:
         if process.returncode is None:
             process.kill()
@@ -61,7 +75,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     path, suffix = Path(sys.argv[1]), sys.argv[2]
     try:
-        told = _read(path, suffix)
+        told = _thumbnail(path, int(sys.argv[3])) if suffix == "thumbnail" else _read(path, suffix)
     except Exception as error:
         told = {"problem": f"It does not read as {suffix.lstrip('.').upper()}: {str(error).splitlines()[0][:200]}"}
     print(json.dumps(told, default=str))
@@ -104,6 +118,18 @@ def _read(path: Path, suffix: str) -> dict[str, Any]:
     columns = [{"name": str(name), "dtype": str(dtype)} for name, dtype in frame.dtypes.items()]
     preview = json.loads(frame.head(FIRST_ROWS).to_json(orient="values", date_format="iso", default_handler=str))
     return {"columns": columns[:500], "rows": rows, "preview": preview}
+
+
+def _thumbnail(path: Path, size: int) -> dict[str, Any]:
+    import io
+
+    from PIL import Image
+
+    with Image.open(path) as image:
+        image.thumbnail((size, size))
+        data = io.BytesIO()
+        image.convert("RGBA").save(data, "PNG")
+    return {"png": base64.b64encode(data.getvalue()).decode()}
 
 
 def _count_rows(path: Path) -> int:

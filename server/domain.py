@@ -145,6 +145,31 @@ class Message(Frozen):
     created_at: datetime
 
 
+Access = Literal["read", "write", "own"]
+"""read: see everything; write: also ask and run; own: also share and delete."""
+LEVELS: tuple[Access, ...] = ("read", "write", "own")
+
+
+class Who(Frozen):
+    """Who asks: a user by name (none: nobody logged in), and the hash of a share link's token, if one was shown."""
+
+    name: str | None
+    link: str | None = None
+
+
+class Share(Frozen):
+    """Lets a user, or whoever holds a link, into a session."""
+
+    id: str
+    session_id: SessionId
+    role: Literal["read", "write"]
+    user_name: str | None = None
+    token_hash: str | None = None
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
 class Session(Frozen):
     """A conversation with an agent that works in a notebook on a kernel."""
 
@@ -170,9 +195,20 @@ class Session(Frozen):
     usage: Usage
     kernel_id: str | None
     kernel_incarnation: int
+    context: dict[str, Any] = Field({}, description="Facts that it was told to keep in mind")
+    summary: Summary | None = None
     created_at: datetime
     updated_at: datetime
     last_activity: datetime
+    access: Access = Field("own", description="What the one who asked may do with it")
+
+
+class Summary(Frozen):
+    """What stands for a conversation's older turns in the model's sight."""
+
+    text: str
+    through_turn: int = Field(description="The last turn that it covers")
+    tokens: int
 
 
 class Turn(Frozen):
@@ -194,6 +230,18 @@ class Turn(Frozen):
     ended_at: datetime | None
 
 
+class Image(Frozen):
+    """A picture that a user showed with a question; the session's artifacts hold it."""
+
+    sha256: Sha256
+    mime_type: str
+    name: str = ""
+
+
+Approval = Literal["auto", "ask", "ask-risky"]
+"""Which of the agent's cells wait for the user's word: none, all, or those that look risky."""
+
+
 class TurnRequest(Frozen):
     """How a turn is to be done, beyond its query."""
 
@@ -201,6 +249,8 @@ class TurnRequest(Frozen):
     model: str | None = None
     max_iterations: int | None = None
     file_ids: list[ArtifactId] = []
+    images: list[Image] = []
+    approval: Approval | None = None
     kind: Literal["ask", "execute"] = Field("ask", description="execute: the query is a cell to run without a model")
     asked_by: str = ""
 
@@ -235,4 +285,5 @@ class Artifact(Frozen):
     metadata: dict[str, Any] = {}
 
 
+Session.model_rebuild()
 Turn.model_rebuild()

@@ -3,6 +3,7 @@
 CellwrightError
 ├── NotFound            what was asked for does not exist, or belongs to someone else
 ├── Invalid             the request cannot be carried out as it stands
+├── Forbidden           it is shared with the one who asks, but not for this
 ├── Conflict            the state of the thing does not allow it now
 │   └── Busy            another turn or cell is under way
 ├── TooLarge            over a limit of size
@@ -44,6 +45,10 @@ class NotFound(CellwrightError):
 
 class Invalid(CellwrightError):
     """The request cannot be carried out as it stands."""
+
+
+class Forbidden(CellwrightError):
+    """This is not allowed."""
 
 
 class Conflict(CellwrightError):

@@ -14,6 +14,7 @@ from cellwright.server.domain import (
     Frozen,
     Message,
     SessionId,
+    Summary,
     ToolCall,
     ToolResult,
     TurnId,
@@ -86,6 +87,72 @@ class MessageCompleted(_Event):
     type: Literal["message.completed"] = "message.completed"
     message: Message
     usage: Usage = Usage()
+
+
+class MessageEdited(_Event):
+    """A message has other words; the event keeps the former ones."""
+
+    type: Literal["message.edited"] = "message.edited"
+    message_id: str
+    content: str
+    former: str
+    by: str
+
+
+class MessageDeleted(_Event):
+    type: Literal["message.deleted"] = "message.deleted"
+    message_id: str
+    by: str
+
+
+class ApprovalRequested(_Event):
+    """A cell waits for the user's word; nothing but that ends the waiting."""
+
+    type: Literal["approval.requested"] = "approval.requested"
+    call_id: str
+    message_id: str
+    source: str
+    purpose: str = ""
+    reasons: list[str]
+
+    @property
+    def key(self) -> str:
+        return f"{self.message_id}/{self.call_id}"
+
+
+class ApprovalDecided(_Event):
+    type: Literal["approval.decided"] = "approval.decided"
+    call_id: str
+    message_id: str
+    decision: Literal["approve", "reject"]
+    source: str | None = Field(None, description="What is to run instead of what was proposed")
+    reason: str = ""
+    by: str
+
+    @property
+    def key(self) -> str:
+        """The call that it is about: models use the same ids again."""
+        return f"{self.message_id}/{self.call_id}"
+
+
+class ContextChanged(_Event):
+    """What the session keeps in mind, or the summary of its older turns, is another now."""
+
+    type: Literal["context.changed"] = "context.changed"
+    context: dict[str, Any] | None = None
+    summary: Summary | None = None
+    by: str
+
+
+class SessionShared(_Event):
+    """A share was made, or revoked."""
+
+    type: Literal["session.shared"] = "session.shared"
+    share_id: str
+    role: Literal["read", "write"]
+    user_name: str | None = None
+    revoked: bool = False
+    by: str
 
 
 class AttemptDiscarded(_Event):
@@ -167,6 +234,22 @@ class FileUploaded(_Event):
 class ArtifactReady(_Event):
     type: Literal["artifact.ready"] = "artifact.ready"
     artifact: Artifact
+
+
+class ArtifactChanged(_Event):
+    """An artifact's own fields (tags, kind, description, expiry, parents) are others now."""
+
+    type: Literal["artifact.changed"] = "artifact.changed"
+    artifact_id: str
+    changes: dict[str, Any]
+    by: str
+
+
+class ArtifactDeleted(_Event):
+    type: Literal["artifact.deleted"] = "artifact.deleted"
+    artifact_id: str
+    name: str
+    by: str
 
 
 class ArtifactFailed(_Event):
@@ -261,6 +344,12 @@ Event = Annotated[
     | TurnQueued
     | TurnStarted
     | MessageCompleted
+    | MessageEdited
+    | MessageDeleted
+    | ApprovalRequested
+    | ApprovalDecided
+    | ContextChanged
+    | SessionShared
     | AttemptDiscarded
     | ToolCompleted
     | CellStarted
@@ -269,6 +358,8 @@ Event = Annotated[
     | IterationCompleted
     | FileUploaded
     | ArtifactReady
+    | ArtifactChanged
+    | ArtifactDeleted
     | ArtifactFailed
     | VariablesChanged
     | KernelChanged
@@ -308,6 +399,8 @@ class TurnState:
     cells: list[CellCompleted] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
+    asked: dict[str, ApprovalRequested] = field(default_factory=dict)
+    decided: dict[str, ApprovalDecided] = field(default_factory=dict)
     answered: bool = False
 
     @property
@@ -340,6 +433,10 @@ def fold(events: Iterable[Event]) -> TurnState:
                 state.cells.append(event)
                 if event.execution_id in call_of:
                     state.ran[call_of[event.execution_id]] = event
+            case ApprovalRequested():
+                state.asked[event.key] = event
+            case ApprovalDecided():
+                state.decided.setdefault(event.key, event)
             case IterationCompleted(iteration=iteration):
                 state.iterations = iteration
                 state.message = None

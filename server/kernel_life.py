@@ -246,10 +246,15 @@ class KernelLife:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             with contextlib.suppress(StoreUnavailable):
-                now = datetime.now(UTC)
-                for at, session_id in await self._idle_since():
-                    if (now - at).total_seconds() >= self._settings.session_max_age_hours * 3600:
-                        await self._try_to_hibernate(session_id)
+                await self.hibernate_idle()
+
+    async def hibernate_idle(self, *, dry_run: bool = False) -> int:
+        """Hibernates those sessions now; returns how many."""
+        now, count = datetime.now(UTC), 0
+        for at, session_id in await self._idle_since():
+            if (now - at).total_seconds() >= self._settings.session_max_age_hours * 3600:
+                count += dry_run or await self._try_to_hibernate(session_id)
+        return count
 
     async def close(self) -> None:
         """Hibernates every kernel that can be, within STOP_WITHIN_S, and ends all."""

@@ -74,6 +74,11 @@ class NotebookFiles:
             },
         )
 
+    async def look(self, path: str) -> None:
+        """Reads a notebook of the tree; raises what the contents manager does, or InvalidNotebook."""
+        model = await ensure_async(self._contents.get(path, content=True, type="notebook"))
+        codec.decode(model["content"])
+
     async def save(self, session: Session, generation: int | None = None) -> bool:
         """Writes the working copy if the log is ahead of it; what the user changed meanwhile is taken in first."""
         async with self._locks.setdefault(session.id, asyncio.Lock()):

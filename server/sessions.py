@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import posixpath
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelNotStarted, KernelUnreachable
 from cellwright.notebooks.document import Document
+from cellwright.notebooks.errors import InvalidNotebook
 from cellwright.server import events as e
 from cellwright.server import variables
 from cellwright.server.agent.profiles import DEFAULT, profile
 from cellwright.server.artifacts import slug
-from cellwright.server.domain import Artifact, Session, SessionId, Turn, TurnRequest, Variable, new_id
+from cellwright.server.domain import Artifact, Image, Session, SessionId, Turn, TurnRequest, Variable, new_id
 from cellwright.server.errors import Conflict, Invalid, NotFound
 from cellwright.server.kernel_life import workspace_of
 from cellwright.server.models import rehearsal
@@ -26,6 +28,7 @@ from cellwright.server.store.objects import Spooled
 from cellwright.server.turns import Turns
 from cellwright.server.workbench import Tools
 from cellwright.server.workspace import Workspace
+from tornado.web import HTTPError
 
 SQL = queries.load("sessions")
 FOLDER = "cellwright"
@@ -49,9 +52,18 @@ class Sessions:
         kernel: str | None = None,
         metadata: dict[str, Any] | None = None,
         preferences: dict[str, Any] | None = None,
+        adopt: str | None = None,
     ) -> Session:
-        """A new session, with its folder and no kernel yet; raises Invalid, or Conflict for a key in use."""
-        chosen = profile(agent or DEFAULT)
+        """A new session, with its folder and no kernel yet; raises Invalid, or Conflict for a key in use.
+
+        `adopt` is the path of an existing notebook of the server's tree: it becomes the session's, in its own folder.
+        """
+        theirs = await self._t.preferences.of(owner)
+        chosen = profile(agent or theirs.default_agent or DEFAULT)
+        model = model or theirs.default_model
+        if adopt is not None:
+            adopt = await self._adoptable(adopt)
+            title = title or adopt.rpartition("/")[2].removesuffix(".ipynb")[:200]
         if kernel is not None and kernel not in await self._t.kernels.names():
             raise Invalid(f"There is no kernelspec {kernel!r} on this server.")
         if model is not None:
@@ -60,7 +72,10 @@ class Sessions:
         name = slug(title or DEFAULT_TITLE, 32)
         workspace = f"{FOLDER}/{name}-{session_id[:6]}"
         notebook_path = f"{workspace}/{name}.ipynb"
-        async with postgres.acquired(self._pool) as connection, connection.transaction():
+        if adopt is not None:
+            workspace, _, name = adopt.removesuffix(".ipynb").rpartition("/")
+            notebook_path = adopt
+        async with self._t.log.transaction(session_id) as connection:
             made = await connection.fetchval(
                 SQL.insert_session,
                 session_id,
@@ -83,7 +98,25 @@ class Sessions:
                 title=title or DEFAULT_TITLE, agent=chosen.name, workspace=workspace, notebook_path=notebook_path
             )
             await self._t.log.append(session_id, [created], within=connection)
-        return await self._t.rows.get(session_id)
+        session = await self._t.rows.get(session_id)
+        if adopt is not None:
+            await self._t.notebooks.pull(session)
+            session = await self._t.rows.get(session_id)
+        return session
+
+    async def _adoptable(self, path: str) -> str:
+        """The path of a notebook that a session may take as its own; raises Invalid, or Conflict when one has it."""
+        plain = posixpath.normpath(path.strip().lstrip("/"))
+        if not plain.endswith(".ipynb") or plain.startswith("..") or any(p.startswith(".") for p in plain.split("/")):
+            raise Invalid(f"{path!r} is not the path of a notebook below the server's root folder.")
+        try:
+            await self._t.notebooks.look(plain)
+        except (InvalidNotebook, HTTPError, OSError, ValueError) as error:
+            raise Invalid(f"There is no notebook that can be read at {plain!r}.") from error
+        async with postgres.acquired(self._pool) as connection:
+            if await connection.fetchval(SQL.session_of_notebook, plain) is not None:
+                raise Conflict(f"{plain} is the notebook of another session already.")
+        return plain
 
     async def change(self, session: Session, changes: dict[str, Any], by: str) -> Session:
         """Changes title, agent, model, metadata or preferences; raises Invalid."""
@@ -99,7 +132,7 @@ class Sessions:
             events.append(e.SessionChanged(changes=changes, by=by))
         if events:
             await self._t.log.append(session.id, events)
-        return await self._t.rows.get(session.id)
+        return (await self._t.rows.get(session.id)).model_copy(update={"access": session.access})
 
     async def delete(self, session: Session) -> None:
         """Removes kernel, rows and live state, and every object that nothing else refers to. Files stay the user's."""
@@ -112,6 +145,21 @@ class Sessions:
         await self._t.artifacts.release(objects)
 
     # -- files --------------------------------------------------------------------------------------------------
+
+    async def show(self, session: Session, data: bytes, name: str, mime_type: str) -> Image:
+        """Keeps a picture that the user shows with a question."""
+        more: dict[str, Any] = {"created_by": "upload", "kind": "context", "mime_type": mime_type}
+        artifact = await self._t.artifacts.add_bytes(session.id, data, name, **more)
+        return Image(sha256=artifact.sha256, mime_type=mime_type, name=artifact.name)
+
+    async def write(self, session: Session, name: str, text: str) -> Artifact:
+        """Takes a text into the workspace, as an upload."""
+        spooled = await asyncio.to_thread(Spooled)
+        try:
+            await asyncio.to_thread(spooled.write, text.encode("utf-8", "replace"))
+            return await self.upload(session, spooled, name)
+        finally:
+            await asyncio.to_thread(spooled.remove)
 
     async def upload(self, session: Session, spooled: Spooled, name: str, mime_type: str | None = None) -> Artifact:
         """Takes a file into the workspace and the store: it opens by its name in the next cell.
@@ -183,7 +231,12 @@ class Sessions:
         with contextlib.suppress(OSError):
             if await self._t.notebooks.pull(session):
                 session = await self._t.rows.get(session.id)
-        return await self._t.notebooks.document(session)
+        return await self._t.rows.recent(
+            session.id,
+            "document",
+            lambda: self._t.notebooks.document(session),
+            lambda document: sum(len(cell.source) + len(str(cell.outputs)) for cell in document),
+        )
 
     async def recording(self, session: Session) -> rehearsal.Recording:
         """The session's model replies, to be played back."""

@@ -50,6 +50,9 @@ class Settings(Frozen):
     between_tokens_s: float = Field(120.0, gt=0)
     context_tokens: int = Field(48_000, ge=2_000, description="Budget for what a model is sent")
 
+    approval: Literal["auto", "ask", "ask-risky"] = Field(
+        "auto", description="Which cells of the agent's wait for the user: none, all, or those that look risky"
+    )
     kernel_name: str = "cellwright"
     warm_kernels: int = Field(1, ge=0, le=16, description="Kernels started beforehand; 0: none, and no zygote either")
     kernel_grace_s: float = Field(900.0, gt=0, description="How long kernels outlive a server that crashed")
@@ -70,6 +73,9 @@ class Settings(Frozen):
     session_max_age_hours: float = Field(24.0, gt=0, description="Idle for so long, a session hibernates")
 
     session_history_limit: int = Field(100, ge=1, description="Turns in the model's reach; storage keeps all")
+    session_retention_days: float | None = Field(None, gt=0, description="Unused for so long, a session is deleted")
+    artifact_ttl_days: float = Field(30.0, gt=0, description="Intermediate, debug and context artifacts live so long")
+    clean_every_s: float = Field(3_600.0, gt=0)
     lease_s: float = Field(15.0, gt=0)
 
     output_inline_bytes: int = Field(1 << 20, ge=1_000, description="Text of a cell in the notebook, head and tail")

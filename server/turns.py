@@ -8,22 +8,26 @@ import keyword
 import math
 import shutil
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from cellwright.kernels.errors import KernelError
 from cellwright.server import events as e
+from cellwright.server.agent.context import assembled
 from cellwright.server.agent.loop import AgentLoop, Limits, Outcome
 from cellwright.server.agent.profiles import profile
 from cellwright.server.artifacts import slug
 from cellwright.server.domain import (
     Artifact,
     CellStatus,
+    Frozen,
     Message,
     MessageId,
     Session,
     SessionId,
+    ToolCall,
     Turn,
     TurnId,
     TurnRequest,
@@ -46,12 +50,34 @@ from cellwright.server.store import postgres, queries
 from cellwright.server.store.leases import Leases
 from cellwright.server.store.log import crash_point
 from cellwright.server.workbench import Stopped, Tools, Workbench, told_of
+from pydantic import Field
 
 SQL = queries.load("sessions")
 SWEEP_S = 5.0
 STORE_AWAY_S = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+class RenderedMessage(Frozen):
+    """One message as the model would be sent it."""
+
+    role: str
+    content: str
+    tool_calls: list[ToolCall] = []
+    pictures: int = 0
+
+
+class Rendered(Frozen):
+    """What a model would be sent, and what that costs."""
+
+    model: str
+    messages: list[RenderedMessage]
+    tools: list[str]
+    tokens: dict[str, int] = Field(description="situation, earlier_turns, conversation, tools, total")
+    budget: int
+    turns_in_full: int
+    turns_in_short: int
 
 
 class Turns:
@@ -65,6 +91,11 @@ class Turns:
         self._again: set[SessionId] = set()
         self._running: dict[TurnId, Workbench] = {}
         self._closing = False
+        self._ended: list[Callable[[Session, Turn, e.Event], None]] = []
+
+    def when_ended(self, told: Callable[[Session, Turn, e.Event], None]) -> None:
+        """Calls `told(session, turn, end)` for every turn that this process ended."""
+        self._ended.append(told)
 
     @property
     def busy(self) -> bool:
@@ -84,7 +115,7 @@ class Turns:
         if request.file_ids:
             await self._t.artifacts.some(session.id, request.file_ids)
         turn_id = TurnId(new_id())
-        async with postgres.acquired(self._pool) as connection, connection.transaction():
+        async with self._t.log.transaction(session.id) as connection:
             row = await connection.fetchrow(SQL.lock_session, session.id)
             if row is None:
                 raise NotFound("session", session.id)
@@ -99,7 +130,10 @@ class Turns:
                 content=query if request.kind == "ask" else f"I ran this cell:\n\n```python\n{query}\n```",
                 code=query if request.kind == "execute" else None,
                 created_at=datetime.now(UTC),
-                metadata={"file_ids": list(request.file_ids)} if request.file_ids else {},
+                metadata={
+                    **({"file_ids": list(request.file_ids)} if request.file_ids else {}),
+                    **({"images": [image.model_dump() for image in request.images]} if request.images else {}),
+                },
             )
             event = e.TurnQueued(turn_id=turn_id, n=n, query=query, request=request, message=message)
             await self._t.log.append(session.id, [event], within=connection)
@@ -117,6 +151,30 @@ class Turns:
                     raise DiskFull(
                         f"The disk of {folder} has {free:,} bytes left, and {wanted:,} must be free to begin."
                     )
+
+    async def decide(
+        self, turn: Turn, call_id: str, decision: Literal["approve", "reject"], source: str | None, reason: str, by: str
+    ) -> e.ApprovalDecided:
+        """Answers a cell that waits for the user's word; raises NotFound, or Conflict when it has its answer."""
+        async with self._t.log.transaction(turn.session_id) as connection:
+            await connection.fetchrow(SQL.lock_session, turn.session_id)
+            state = e.fold(record.event for record in await self._t.log.of_turn(turn.id))
+            asked = [event for event in state.asked.values() if event.call_id == call_id]
+            if not asked:
+                raise NotFound("request for approval", call_id)
+            if asked[-1].key in state.decided or state.ended:
+                raise Conflict("This was decided already." if not state.ended else "The turn has ended.")
+            decided = e.ApprovalDecided(
+                turn_id=turn.id,
+                call_id=call_id,
+                message_id=asked[-1].message_id,
+                decision=decision,
+                source=source,
+                reason=reason,
+                by=by,
+            )
+            await self._t.log.append(turn.session_id, [decided], within=connection)
+        return decided
 
     async def stop(self, turn: Turn) -> Turn:
         """Asks a turn to stop, wherever it runs; raises Conflict when it has ended."""
@@ -140,6 +198,39 @@ class Turns:
                     if record.event.turn_id == turn.id and isinstance(record.event, e.TurnEnded):
                         break
         return await self._t.rows.turn(turn.id)
+
+    async def rendered(self, session: Session) -> Rendered:
+        """What the model would be sent if the session were asked now, without the question; raises NoModel."""
+        model = await self._models.get(session.model)
+        turn = Turn(
+            id=TurnId(new_id()),
+            session_id=session.id,
+            n=session.turn_count + 1,
+            parent_id=session.head_turn_id,
+            status=TurnStatus.QUEUED,
+            query="",
+            request=TurnRequest(),
+            answer=None,
+            cause=None,
+            usage=Usage(),
+            revision=None,
+            created_at=datetime.now(UTC),
+            started_at=None,
+            ended_at=None,
+        )
+        found = await assembled(Workbench(self._t, session, turn, 0), profile(session.agent), model)
+        return Rendered(
+            model=model.name,
+            messages=[
+                RenderedMessage(role=m.role, content=m.content, tool_calls=list(m.tool_calls), pictures=len(m.pictures))
+                for m in found.request.messages
+            ],
+            tools=[tool.name for tool in found.request.tools],
+            tokens=found.tokens,
+            budget=self._t.settings.context_tokens,
+            turns_in_full=found.turns_in_full,
+            turns_in_short=found.turns_in_short,
+        )
 
     # -- owning -------------------------------------------------------------------------------------------------
 
@@ -265,6 +356,8 @@ class Turns:
         await self._settle(bench)
         await bench.record(end)
         log.info("turn_ended", turn_id=turn.id, how=end.type)
+        for told in self._ended:
+            told(session, turn, end)
 
     async def _settle(self, bench: Workbench) -> None:
         """A cell that was sent and never ended (its turn was cancelled) is accounted for before the turn ends."""

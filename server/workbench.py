@@ -23,6 +23,7 @@ from cellwright.notebooks.render import cell_text, images
 from cellwright.server import events as e
 from cellwright.server import variables
 from cellwright.server.agent.profiles import profile
+from cellwright.server.agent.risk import reasons
 from cellwright.server.artifacts import Artifacts, slug
 from cellwright.server.domain import (
     Artifact,
@@ -35,10 +36,12 @@ from cellwright.server.domain import (
     Variable,
     new_id,
 )
-from cellwright.server.errors import NotFound
+from cellwright.server.errors import CellwrightError, NotFound
 from cellwright.server.kernel_life import KernelLife, workspace_of
 from cellwright.server.live import LiveCell
+from cellwright.server.memory import Memory
 from cellwright.server.notebook_files import NotebookFiles, content
+from cellwright.server.preferences import PreferenceRows, Preferences
 from cellwright.server.settings import Settings
 from cellwright.server.store.cells import Cells
 from cellwright.server.store.hot import Hot
@@ -50,6 +53,10 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 MAX_PICTURES = 4
 LOOK_AT_SIZE_S = 2.0
+
+
+class Rejected(Exception):
+    """The user did not allow a cell: a signal, not an error. Its text is what the model is told."""
 
 
 class Stopped(Exception):
@@ -69,6 +76,8 @@ class Tools:
     kernels: SessionKernels
     life: KernelLife
     notebooks: NotebookFiles
+    preferences: PreferenceRows
+    memory: Memory
     root: Path
 
 
@@ -97,6 +106,8 @@ class Workbench:
         self._stopped_at: float | None = None
         self._told_unsaved: e.NotebookFailed | None = None
         self._put_off: list[e.Event] = []
+        self.waited_s = 0.0
+        """How long the turn waited for the user's word: no limit counts that."""
 
     @property
     def settings(self) -> Settings:
@@ -129,6 +140,10 @@ class Workbench:
     async def refresh(self) -> Session:
         self.session = await self._t.rows.get(self.session.id)
         return self.session
+
+    async def artifact_names(self) -> list[str]:
+        """Names of all that the session made or was given, oldest first."""
+        return await self._t.rows.artifact_names(self.session.id)
 
     async def conversation(self) -> Any:
         """Turns that lead to this one, each with its messages."""
@@ -165,6 +180,68 @@ class Workbench:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
 
+    async def preferences(self) -> Preferences:
+        """What holds in this session."""
+        return await self._t.preferences.effective(self.session)
+
+    async def compress(self, max_tokens: int) -> bool:
+        """Has the model summarise older turns; says whether it did. What goes wrong costs the summary, not the turn."""
+        try:
+            await self._t.memory.compress(await self.refresh(), max_tokens, "cellwright", keep_last=2)
+        except CellwrightError as error:
+            log.info("not_compressed", session_id=self.session.id, why=str(error))
+            return False
+        await self.refresh()
+        return True
+
+    async def remember(self, name: str, fact: str) -> None:
+        """Keeps a fact in the session's context."""
+        session = await self.refresh()
+        await self._t.memory.change(session, {name: fact}, "merge", "agent")
+
+    # -- the user's word ----------------------------------------------------------------------------------------
+
+    async def approved(self, call_id: str, message_id: str, source: str, purpose: str) -> tuple[str, str | None]:
+        """The source that may run, and who changed it, if somebody did. Waits for the user where it must.
+
+        Raises Rejected, or Stopped. Only a decision in the log ends the waiting; a restart does not.
+        """
+        mode = self.turn.request.approval or (await self.preferences()).approval or self.settings.approval
+        if mode == "auto":
+            return source, None
+        why = await asyncio.to_thread(reasons, source, str(self.workspace.folder))
+        if not why and mode == "ask-risky":
+            return source, None
+        state = e.fold(record.event for record in await self.events())
+        key = f"{message_id}/{call_id}"
+        if key not in state.asked:
+            asked = e.ApprovalRequested(
+                call_id=call_id,
+                message_id=message_id,
+                source=source,
+                purpose=purpose,
+                reasons=why or ["every cell is shown first"],
+            )
+            await self.record(asked)
+        began = time.monotonic()
+        decided = state.decided.get(key)
+        if decided is None:
+            decided = await self.unless_stopped(self._decision(key))
+        self.waited_s += time.monotonic() - began
+        if decided.decision == "reject":
+            raise Rejected(decided.reason or "no reason was given")
+        changed = decided.source is not None and decided.source != source
+        return decided.source or source, decided.by if changed else None
+
+    async def _decision(self, key: str) -> e.ApprovalDecided:
+        first = (await self.events())[0].seq
+        async with contextlib.aclosing(self._t.log.follow(self.session.id, first - 1)) as records:
+            async for record in records:
+                event = record.event
+                if isinstance(event, e.ApprovalDecided) and event.turn_id == self.turn.id and event.key == key:
+                    return event
+        raise Stopped
+
     # -- the kernel ---------------------------------------------------------------------------------------------
 
     async def kernel(self) -> KernelConnection:
@@ -197,14 +274,15 @@ class Workbench:
         before = await asyncio.to_thread(self.workspace.files)
         execution_id = ExecutionId(new_id())
         after = await self.last_cell()
-        told = {"cellwright": {"turn": self.turn.n, "purpose": purpose}} if purpose else {}
+        ours = {"turn": self.turn.n, "purpose": purpose} if purpose else {}
+        ours |= (metadata or {}).get("cellwright", {})
         started = e.CellStarted(
             cell_id=cell_id or new_id(),
             execution_id=execution_id,
             source=source,
             purpose=purpose,
             after=after,
-            metadata={**told, **(metadata or {})},
+            metadata={**(metadata or {}), **({"cellwright": ours} if ours else {})},
             message_id=message_id,
             call_id=call_id,
             kernel_id=connection.kernel_id,
@@ -302,6 +380,9 @@ class Workbench:
         outputs = await self._t.artifacts.keep_outputs(live.area.outputs)
         status = CellStatus(finished.status)
         text = cell_text(status.value, outputs)
+        changed_by = started.metadata.get("cellwright", {}).get("changed_by")
+        if changed_by is not None:
+            text = f"[the user changed the code before it ran; it was:\n{started.source}\n]\n{text}"
         if finished.cause and status is not CellStatus.OK:
             text = f"{text} ({finished.cause})"
         completed = e.CellCompleted(

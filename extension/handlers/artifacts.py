@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import json
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from cellwright.extension.endpoint import Body, Call, Endpoint, Route, Streamed
-from cellwright.extension.handlers.models import ArtifactList, Page, Query
+from cellwright.extension import endpoint
+from cellwright.extension.endpoint import Call, Endpoint, Route, Streamed
+from cellwright.extension.handlers.models import ArtifactList, Body, Page, Query
 from cellwright.server.artifacts import disposition
-from cellwright.server.domain import Artifact
-from cellwright.server.errors import Invalid, NotFound
+from cellwright.server.domain import Artifact, ArtifactId, ArtifactKind
+from cellwright.server.errors import Forbidden, Invalid, NotFound
 from cellwright.server.store.objects import Spooled
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
@@ -20,11 +24,15 @@ from tornado import iostream
 
 FLUSH_BYTES = 1 << 20
 LINK_S = 3_600
+PREVIEW_BYTES = 4_000
+SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff")
+TEXTS = ("application/json", "application/geo+json", "application/x-ipynb+json", "application/xml")
 SAFE_INLINE = {"image/png", "image/jpeg", "image/gif", "image/webp", "text/plain", "text/csv", "application/json"}
 """Types that a browser may show by themselves; everything else comes as an attachment, in a sandbox."""
 
 
-class Upload(Body):
+class Upload(endpoint.Body):
     """A multipart body whose first file goes to disk as it comes."""
 
     def __init__(self, handler: Endpoint) -> None:
@@ -111,6 +119,9 @@ class Upload(Body):
             raise Invalid("The multipart body ends before its last boundary: part of the file is missing.")
         return self.spooled
 
+    async def digest(self) -> bytes:
+        return (await self.finish()).finish().encode()
+
     def discard(self) -> None:
         self._waiting.clear()
         if self.spooled is not None:
@@ -139,11 +150,106 @@ class Uploaded(BaseModel):
     metadata: dict[str, Any]
 
 
+def _few(tags: dict[str, str]) -> dict[str, str]:
+    if len(tags) > 50 or any(len(name) > 100 or len(value) > 500 for name, value in tags.items()):
+        raise ValueError("at most 50 tags, with names up to 100 and values up to 500 characters")
+    return tags
+
+
 class ArtifactPage(Page):
-    kind: str | None = None
+    kind: ArtifactKind | None = None
     file_type: str | None = None
+    tag: str | None = Field(None, max_length=200, description="NAME, or NAME:VALUE")
     cell: str | None = None
     message: str | None = Field(None, pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+
+
+Tags = Annotated[dict[str, str], AfterValidator(_few)]
+
+
+class NewArtifact(Body):
+    """Exactly one of text, json and data."""
+
+    name: str = Field(min_length=1, max_length=200)
+    text: str | None = Field(None, max_length=8_000_000)
+    value: Any | None = Field(None, alias="json")
+    data: str | None = Field(None, description="Base64")
+    kind: ArtifactKind = "result"
+    mime_type: str | None = Field(None, max_length=200, pattern=r"^[\w.+-]+/[\w.+-]+$")
+    description: str = Field("", max_length=2_000)
+    tags: Tags = {}
+    parents: list[ArtifactId] = Field([], max_length=100)
+    expires_at: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> NewArtifact:
+        if len({"text", "value", "data"} & self.model_fields_set) != 1:
+            raise ValueError("give exactly one of text, json and data")
+        return self
+
+    def content(self) -> bytes:
+        """The bytes to be stored; raises Invalid."""
+        if self.text is not None:
+            return self.text.encode("utf-8", "replace")
+        if "value" in self.model_fields_set:
+            return json.dumps(self.value, ensure_ascii=False, indent=1).encode("utf-8", "replace")
+        try:
+            return base64.b64decode(self.data or "", validate=True)
+        except ValueError as error:
+            raise Invalid("The data is not base64.") from error
+
+
+class ArtifactChanges(Body):
+    kind: ArtifactKind | None = None
+    description: str | None = Field(None, max_length=2_000)
+    tags: Tags | None = None
+    expires_at: AwareDatetime | None = Field(None, description="null: never")
+
+    @model_validator(mode="after")
+    def _something(self) -> ArtifactChanges:
+        if not self.model_fields_set:
+            raise ValueError("say what to change")
+        return self
+
+
+class ShareArtifact(Body):
+    session_id: str = Field(min_length=1, max_length=120, description="Of a session in which you may write")
+
+
+class AddParents(Body):
+    parents: list[ArtifactId] = Field(min_length=1, max_length=100)
+
+
+class PreviewQuery(Query):
+    size: int = Field(256, ge=16, le=1_024, description="Of a thumbnail, in pixels")
+
+
+class TablePreview(BaseModel):
+    """First rows of a table, or the beginning of a text; images answer with a PNG instead."""
+
+    kind: Literal["table", "text", "none"]
+    columns: list[dict[str, Any]] | None = None
+    rows: list[list[Any]] | None = None
+    total_rows: int | None = None
+    text: str | None = None
+
+
+class LineageCell(BaseModel):
+    id: str
+    source: str
+    purpose: str
+
+
+class Lineage(BaseModel):
+    """Where an artifact comes from, and what was made from it."""
+
+    artifact: Artifact
+    turn_id: str | None
+    prompt: str | None = Field(description="The question that led to it")
+    cell: LineageCell | None
+    shared_from: str | None = Field(description="The artifact that it was shared from")
+    parents: list[Artifact] = Field(description="Everything that it was made from, as far as you may see it")
+    children: list[Artifact]
 
 
 class LinkQuery(Query):
@@ -185,6 +291,8 @@ async def list_artifacts(call: Call) -> ArtifactList:
         file_type=asked.file_type,
         cell_id=asked.cell,
         message_id=asked.message,
+        tags=None if asked.tag is None or ":" not in asked.tag else dict([asked.tag.split(":", 1)]),
+        tag=asked.tag if asked.tag is not None and ":" not in asked.tag else None,
         limit=asked.limit,
         offset=asked.offset,
     )
@@ -192,15 +300,111 @@ async def list_artifacts(call: Call) -> ArtifactList:
 
 
 async def _artifact(call: Call) -> Artifact:
-    return await call.app.artifacts.get(call.path["artifact"], call.owner)
+    artifact = await call.app.artifacts.get(call.path["artifact"])
+    await call.may_within("artifact", artifact.id, artifact.session_id)
+    return artifact
+
+
+async def _parents(call: Call, artifact_ids: list[ArtifactId]) -> list[Artifact]:
+    """Artifacts that the one who asks may see; raises NotFound."""
+    found = []
+    for artifact_id in artifact_ids:
+        parent = await call.app.artifacts.get(artifact_id)
+        await call.may_within("artifact", artifact_id, parent.session_id, "read")
+        found.append(parent)
+    return found
+
+
+async def add(call: Call) -> Artifact:
+    session, body = await call.session(), call.body
+    parents = await _parents(call, body.parents)
+    return await call.app.artifacts.add_bytes(
+        session.id,
+        body.content(),
+        body.name,
+        created_by="api",
+        kind=body.kind,
+        mime_type=body.mime_type or ("application/json" if "value" in body.model_fields_set else None),
+        description=body.description,
+        tags=body.tags,
+        parents=[parent.id for parent in parents],
+        expires_at=body.expires_at,
+    )
 
 
 async def get(call: Call) -> Artifact:
     return await _artifact(call)
 
 
+async def change(call: Call) -> Artifact:
+    changes = call.body.model_dump(mode="json", exclude_unset=True)
+    for name in ("kind", "description", "tags"):
+        if name in changes and changes[name] is None:
+            raise Invalid(f"{name} cannot be null.")
+    return await call.app.artifacts.change(await _artifact(call), changes, call.owner)
+
+
 async def delete(call: Call) -> None:
-    await call.app.artifacts.delete(await _artifact(call))
+    await call.app.artifacts.delete(await _artifact(call), call.owner)
+
+
+async def share(call: Call) -> Artifact:
+    artifact = await call.app.artifacts.get(call.path["artifact"])
+    await call.may_within("artifact", artifact.id, artifact.session_id, "read")
+    return await call.app.artifacts.share(artifact, (await call.may(call.body.session_id, "write")).id)
+
+
+async def add_parents(call: Call) -> Artifact:
+    artifact = await _artifact(call)
+    return await call.app.artifacts.add_parents(artifact, await _parents(call, call.body.parents), call.owner)
+
+
+async def lineage(call: Call) -> Lineage:
+    artifact = await _artifact(call)
+    turn = await call.app.rows.turn(artifact.turn_id) if artifact.turn_id is not None else None
+    runs = await call.app.rows.runs(turn.id) if turn is not None else []
+    ran = next((run for run in reversed(runs) if run["cell_id"] == artifact.cell_id), None)
+    return Lineage(
+        artifact=artifact,
+        turn_id=turn.id if turn is not None else None,
+        prompt=turn.query if turn is not None and turn.request.kind == "ask" else None,
+        cell=LineageCell(id=ran["cell_id"], source=ran["source"], purpose=ran["purpose"]) if ran is not None else None,
+        shared_from=artifact.derived_from,
+        parents=await _visible(call, await call.app.artifacts.ancestors(artifact)),
+        children=await _visible(call, await call.app.artifacts.children(artifact)),
+    )
+
+
+async def _visible(call: Call, artifacts: list[Artifact]) -> list[Artifact]:
+    """Those in sessions that the one who asks may see."""
+    found = []
+    for artifact in artifacts:
+        with contextlib.suppress(NotFound, Forbidden):
+            await call.may(artifact.session_id, "read")
+            found.append(artifact)
+    return found
+
+
+async def preview(call: Call) -> TablePreview | Streamed:
+    artifact = await _artifact(call)
+    if artifact.mime_type in PICTURES:
+        data = await call.app.artifacts.thumbnail(artifact, call.query.size)
+        if data is not None:
+            call.handler.set_header("Content-Type", "image/png")
+            call.handler.set_header("Content-Security-Policy", SANDBOX)
+            call.handler.finish(data)
+            return Streamed()
+    about = artifact.metadata
+    if about.get("columns"):
+        rows, total = about.get("preview") or about.get("rows_shown") or [], about.get("rows")
+        shown = rows if isinstance(rows, list) else []
+        return TablePreview(
+            kind="table", columns=about["columns"], rows=shown, total_rows=total if isinstance(total, int) else None
+        )
+    if artifact.mime_type.startswith("text/") or artifact.mime_type in TEXTS:
+        head = b"".join([chunk async for chunk in call.app.artifacts.read(artifact, 0, PREVIEW_BYTES)])
+        return TablePreview(kind="text", text=head.decode("utf-8", "replace"))
+    return TablePreview(kind="none")
 
 
 async def url(call: Call) -> Link:
@@ -227,9 +431,7 @@ async def _send(call: Call, artifact: Artifact) -> Streamed:
     handler.set_header("Content-Type", artifact.mime_type)
     inline = artifact.mime_type in SAFE_INLINE
     handler.set_header("Content-Disposition", disposition(artifact.name, inline=inline))
-    handler.set_header(
-        "Content-Security-Policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    )
+    handler.set_header("Content-Security-Policy", SANDBOX)
     if wanted is not None and (found := _range(wanted, artifact.size_bytes)) is not None:
         start, length = found
         if length <= 0:
@@ -290,6 +492,76 @@ ROUTES = [
         None,
         ArtifactList,
         errors=(404,),
+    ),
+    Route(
+        "POST",
+        "/sessions/{session}/artifacts",
+        add,
+        "Store a text, JSON or bytes as an artifact",
+        None,
+        NewArtifact,
+        Artifact,
+        201,
+        (404,),
+        "write",
+    ),
+    Route(
+        "PATCH",
+        "/artifacts/{artifact}",
+        change,
+        "Change kind, description, tags or expiry",
+        None,
+        ArtifactChanges,
+        Artifact,
+        200,
+        (404,),
+        "write",
+    ),
+    Route(
+        "GET",
+        "/artifacts/{artifact}/preview",
+        preview,
+        "A thumbnail of an image, a table's first rows, or the beginning of a text",
+        PreviewQuery,
+        None,
+        TablePreview,
+        errors=(404,),
+        media=("application/json", "image/png"),
+    ),
+    Route(
+        "GET",
+        "/artifacts/{artifact}/lineage",
+        lineage,
+        "The question and cell behind an artifact, what it was made from, and what from it",
+        None,
+        None,
+        Lineage,
+        errors=(404,),
+    ),
+    Route(
+        "POST",
+        "/artifacts/{artifact}/share",
+        share,
+        "Put an artifact into another session: the same object, which lives while either refers to it",
+        None,
+        ShareArtifact,
+        Artifact,
+        201,
+        (404,),
+        "write",
+        needs="read",
+    ),
+    Route(
+        "POST",
+        "/artifacts/{artifact}/parents",
+        add_parents,
+        "Record what an artifact was made from",
+        None,
+        AddParents,
+        Artifact,
+        200,
+        (404,),
+        "write",
     ),
     Route("GET", "/artifacts/{artifact}", get, "An artifact's metadata", None, None, Artifact, errors=(404,)),
     Route("DELETE", "/artifacts/{artifact}", delete, "Delete an artifact", status=204, errors=(404,), action="write"),

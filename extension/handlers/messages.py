@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from cellwright.extension.endpoint import Call, Route
-from cellwright.extension.handlers.models import Query
-from cellwright.server.domain import Message
+from cellwright.extension.handlers.models import Body, Query
+from cellwright.extension.handlers.sessions import Notes
+from cellwright.extension.handlers.turns import Document, ShownImage, shown
+from cellwright.server.domain import Message, Session
 from pydantic import BaseModel, Field
 
 
@@ -47,14 +50,67 @@ class History(BaseModel):
     history: list[HistoryEntry]
 
 
+class NewMessage(Body):
+    role: Literal["user", "assistant", "system"] = "user"
+    content: str = Field(min_length=1, max_length=200_000)
+    images: list[ShownImage] = Field(default=[], max_length=10)
+    documents: list[Document] = Field(default=[], max_length=10)
+    metadata: Notes = {}
+
+
+class MessageChange(Body):
+    content: str = Field(min_length=1, max_length=200_000)
+
+
 async def list_messages(call: Call) -> MessageList:
-    session = await call.session()
-    found, total = await call.app.rows.messages(session.id, call.query.limit, call.query.offset)
+    session, rows, limit, offset = await call.session(), call.app.rows, call.query.limit, call.query.offset
+    found, total = await rows.recent(
+        session.id,
+        f"messages:{limit}:{offset}",
+        lambda: rows.messages(session.id, limit, offset),
+        lambda page: sum(len(message.content) + 2_000 for message in page[0]),
+    )
     return MessageList(messages=found, total=total, limit=call.query.limit, offset=call.query.offset)
 
 
+async def add(call: Call) -> Message:
+    session, body = await call.session(), call.body
+    metadata = dict(body.metadata)
+    if body.images:
+        metadata["images"] = [
+            (await call.app.sessions.show(session, *shown(image))).model_dump() for image in body.images
+        ]
+    for document in body.documents:
+        file = await call.app.sessions.write(session, document.name, document.content)
+        metadata["file_ids"] = [*metadata.get("file_ids", []), file.id]
+    return await call.app.messages.add(session, body.role, body.content, metadata)
+
+
+async def _message(call: Call) -> Message:
+    message = await call.app.rows.message(call.path["message"])
+    await call.may_within("message", message.id, message.session_id)
+    return message
+
+
+async def edit(call: Call) -> Message:
+    return await call.app.messages.edit(await _message(call), call.body.content, call.owner)
+
+
+async def delete(call: Call) -> None:
+    await call.app.messages.delete(await _message(call), call.owner)
+
+
 async def history(call: Call) -> History:
-    session = await call.session()
+    session, rows, asked = await call.session(), call.app.rows, call.query
+    return await rows.recent(
+        session.id,
+        f"history:{asked.max_turns}:{asked.limit}:{asked.offset}",
+        lambda: _history(call, session),
+        lambda told: sum(len(entry.content) + len(entry.code or "") + 1_000 for entry in told.history),
+    )
+
+
+async def _history(call: Call, session: Session) -> History:
     turns = await call.app.rows.conversation(session.id, call.query.max_turns)
     made = await call.app.rows.artifacts_of_turns(session.id, [turn.id for turn, _ in turns])
     base = call.handler.settings["base_url"]
@@ -100,5 +156,38 @@ ROUTES = [
         None,
         History,
         errors=(404,),
+    ),
+    Route(
+        "POST",
+        "/sessions/{session}/messages",
+        add,
+        "Add a message, without a turn",
+        None,
+        NewMessage,
+        Message,
+        201,
+        (404,),
+        "write",
+    ),
+    Route(
+        "PATCH",
+        "/messages/{message}",
+        edit,
+        "Give a message other words; the log keeps the former ones",
+        None,
+        MessageChange,
+        Message,
+        200,
+        (404, 409),
+        "write",
+    ),
+    Route(
+        "DELETE",
+        "/messages/{message}",
+        delete,
+        "Take a message out of the conversation",
+        status=204,
+        errors=(404, 409),
+        action="write",
     ),
 ]

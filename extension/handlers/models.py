@@ -39,10 +39,21 @@ class SessionRow(BaseModel):
     message_count: int
     turn_count: int
     last_message_preview: str
+    unread: int = Field(description="Answers since you last looked")
+    access: str = Field(description="own; or what it is shared with you for: read, write")
     metadata: dict[str, Any]
     created_at: datetime
     updated_at: datetime
     last_activity: datetime
+
+
+class SessionState(BaseModel):
+    """What the session is doing, and did last."""
+
+    busy: bool
+    current_operation: str | None = Field(description="queued, running or waiting for approval; null at rest")
+    last_code: str | None
+    last_output: str | None = Field(description="In words, as the model was told")
 
 
 class SessionDetail(SessionRow):
@@ -53,14 +64,24 @@ class SessionDetail(SessionRow):
     preferences: dict[str, Any]
     variables: list[str]
     usage: Usage
+    state: SessionState
     seq: int = Field(description="Number of the last event in its log")
     revision: int
     messages: list[Any] | None = None
 
 
-def row_of(session: Session, kernel_status: str) -> dict[str, Any]:
+def row_of(session: Session, kernel_status: str, unread: int) -> dict[str, Any]:
     fields = session.model_dump(include=set(SessionRow.model_fields))
-    return {**fields, "kernel_status": kernel_status}
+    return {**fields, "kernel_status": kernel_status, "unread": unread}
+
+
+class PendingApproval(BaseModel):
+    """A cell that waits for the user's word."""
+
+    call_id: str
+    source: str
+    purpose: str
+    reasons: list[str]
 
 
 class TurnRow(BaseModel):
@@ -79,10 +100,11 @@ class TurnRow(BaseModel):
     ended_at: datetime | None
     cells: list[dict[str, Any]] = []
     artifacts: list[str] = []
+    approvals: list[PendingApproval] = Field([], description="Cells that wait for the user's word")
 
 
 def turn_row(turn: Turn, **more: Any) -> TurnRow:
-    return TurnRow(**turn.model_dump(include=set(TurnRow.model_fields) - {"cells", "artifacts"}), **more)
+    return TurnRow(**turn.model_dump(include=set(TurnRow.model_fields) - {"cells", "artifacts", "approvals"}), **more)
 
 
 class ArtifactList(BaseModel):

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from cellwright.extension.endpoint import Call, Route
-from cellwright.server.agent.profiles import profiles
+from cellwright.extension.handlers.models import Body, Query
+from cellwright.server.agent.profiles import profile, profiles
 from cellwright.server.app import Check
-from pydantic import BaseModel
+from cellwright.server.cleaning import Cleaned
+from cellwright.server.models.catalog import KnownModel
+from cellwright.server.preferences import Preferences
+from cellwright.server.usage import By, UsageRow
+from pydantic import AwareDatetime, BaseModel, Field
 
 
 class Health(BaseModel):
@@ -64,6 +69,55 @@ async def settings(call: Call) -> SettingList:
     return SettingList(data_dir_in_use_by=call.app.folder.owner(), root=str(call.app.root), settings=rows)
 
 
+class ModelList(BaseModel):
+    models: list[KnownModel]
+
+
+class UsageQuery(Query):
+    since: AwareDatetime | None = Field(None, alias="from")
+    until: AwareDatetime | None = Field(None, alias="to")
+    by: By = "day"
+
+
+class UsageList(BaseModel):
+    usage: list[UsageRow]
+
+
+class Clean(Body):
+    dry_run: bool = False
+
+
+class CleanList(BaseModel):
+    dry_run: bool
+    cleaned: list[Cleaned]
+
+
+async def models(call: Call) -> ModelList:
+    return ModelList(models=await call.app.models.known())
+
+
+async def usage(call: Call) -> UsageList:
+    asked: UsageQuery = call.query
+    return UsageList(usage=await call.app.used(call.owner, asked.by, asked.since, asked.until))
+
+
+async def clean(call: Call) -> CleanList:
+    return CleanList(dry_run=call.body.dry_run, cleaned=await call.app.cleaner.clean(dry_run=call.body.dry_run))
+
+
+async def preferences(call: Call) -> Preferences:
+    return await call.app.preferences.of(call.owner)
+
+
+async def change_preferences(call: Call) -> Preferences:
+    changes = call.body.model_dump(exclude_unset=True)
+    if changes.get("default_agent") is not None:
+        profile(changes["default_agent"])
+    if changes.get("default_model") is not None:
+        await call.app.models.check(changes["default_model"])
+    return await call.app.preferences.change(call.owner, changes)
+
+
 class CheckList(BaseModel):
     checks: list[Check]
 
@@ -96,4 +150,27 @@ ROUTES = [
         action="execute",
     ),
     Route("GET", "/openapi.json", openapi, "This API, described"),
+    Route("GET", "/models", models, "Models that are set up, and whether they answer", None, None, ModelList),
+    Route("GET", "/usage", usage, "What your model calls cost", UsageQuery, None, UsageList),
+    Route("GET", "/preferences", preferences, "Your preferences", None, None, Preferences),
+    Route(
+        "PATCH",
+        "/preferences",
+        change_preferences,
+        "Change some of your preferences",
+        None,
+        Preferences,
+        Preferences,
+        action="write",
+    ),
+    Route(
+        "POST",
+        "/clean",
+        clean,
+        "Clean up now what is cleaned every CLEAN_EVERY_S; dry_run only counts",
+        None,
+        Clean,
+        CleanList,
+        action="execute",
+    ),
 ]

@@ -6,10 +6,12 @@ import json
 from typing import Annotated, Any
 
 from cellwright.extension.endpoint import Call, Route
-from cellwright.extension.handlers.models import Body, Page, Query, SessionDetail, SessionRow, row_of
+from cellwright.extension.handlers.models import Body, Page, Query, SessionDetail, SessionRow, SessionState, row_of
+from cellwright.server import events as e
 from cellwright.server.domain import Session, SessionStatus
 from cellwright.server.errors import Invalid
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from cellwright.server.preferences import Preferences
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 MAX_NOTES_BYTES = 1 << 16
 
@@ -33,7 +35,16 @@ class NewSession(Body):
     model: str | None = Field(None, max_length=200)
     kernel: str | None = Field(None, max_length=200, description="A kernelspec's name")
     metadata: Notes = {}
-    preferences: Notes = {}
+    preferences: Notes = Field({}, description="Over your own: see /preferences")
+    notebook_path: str | None = Field(
+        None, max_length=1_000, description="An existing notebook of the server's tree, which becomes the session's"
+    )
+
+    @field_validator("preferences")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        Preferences(**value)
+        return value
 
 
 class SessionChanges(Body):
@@ -42,6 +53,13 @@ class SessionChanges(Body):
     model: str | None = Field(None, max_length=200)
     metadata: Notes | None = None
     preferences: Notes | None = None
+    last_seen: int | None = Field(None, ge=0, le=2**62, description="The last event that you have seen, for `unread`")
+
+    @field_validator("preferences")
+    @classmethod
+    def _known(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        Preferences(**(value or {}))
+        return value
 
     @model_validator(mode="after")
     def _something(self) -> SessionChanges:
@@ -89,40 +107,73 @@ async def list_sessions(call: Call) -> SessionList:
         limit=asked.limit,
         offset=asked.offset,
     )
-    rows = [SessionRow(**row_of(session, kernel_status(call, session))) for session in found]
+    rows = [SessionRow(**row_of(session, kernel_status(call, session), unread)) for session, unread in found]
     return SessionList(sessions=rows, total=total, limit=asked.limit, offset=asked.offset)
 
 
 async def create(call: Call) -> SessionDetail:
     body: NewSession = call.body
-    return await detail(call, await call.app.sessions.create(call.owner, **body.model_dump()))
+    asked = body.model_dump(exclude={"notebook_path"})
+    made = await call.app.sessions.create(call.owner, adopt=body.notebook_path, **asked)
+    return await detail(call, made)
 
 
 async def detail(call: Call, session: Session, **more: Any) -> SessionDetail:
+    rows, user = call.app.rows, call.who.name
     variables = [variable.name for variable in await call.app.sessions.variables(session)]
+    unread = await rows.recent(session.id, f"unread:{user}", lambda: rows.unread(session.id, user)) if user else 0
+    state = await rows.recent(session.id, "state", lambda: _state(call, session))
     fields = session.model_dump(include=set(SessionDetail.model_fields))
-    return SessionDetail(**{**fields, "kernel_status": kernel_status(call, session), "variables": variables, **more})
+    told = {"kernel_status": kernel_status(call, session), "variables": variables, "unread": unread, "state": state}
+    return SessionDetail(**{**fields, **told, **more})
+
+
+async def _state(call: Call, session: Session) -> SessionState:
+    turns = await call.app.rows.open_turns(session.id)
+    run = await call.app.rows.last_run(session.id) or {}
+    operation = None
+    if turns:
+        state = e.fold(record.event for record in await call.app.log.of_turn(turns[0].id))
+        waits = set(state.asked) - set(state.decided)
+        operation = "waiting for approval" if waits else turns[0].status.value
+    return SessionState(
+        busy=bool(turns), current_operation=operation, last_code=run.get("source"), last_output=run.get("text")
+    )
 
 
 async def get(call: Call) -> SessionDetail:
     session = await call.session()
     more: dict[str, Any] = {}
     if call.query.messages:
-        more["messages"] = (await call.app.rows.messages(session.id, 500, 0))[0]
+        rows = call.app.rows
+        more["messages"] = (await rows.recent(session.id, "messages:500:0", lambda: rows.messages(session.id, 500)))[0]
     return await detail(call, session, **more)
 
 
 async def change(call: Call) -> SessionDetail:
     body: SessionChanges = call.body
     changes = body.model_dump(exclude_unset=True)
-    for name in ("title", "agent", "metadata", "preferences"):
+    for name in ("title", "agent", "metadata", "preferences", "last_seen"):
         if name in changes and changes[name] is None:
             raise Invalid(f"{name} cannot be null.")
-    return await detail(call, await call.app.sessions.change(await call.session(), changes, call.owner))
+    seen = changes.pop("last_seen", None)
+    # To have looked at it is the reader's own business; all else changes the session.
+    session = await call.may(call.path["session"], "write" if changes else "read")
+    if seen is not None:
+        await call.app.rows.saw(session.id, call.owner, min(seen, session.seq))
+    if changes:
+        session = await call.app.sessions.change(session, changes, call.owner)
+    return await detail(call, session)
 
 
 async def delete(call: Call) -> None:
     await call.app.sessions.delete(await call.session())
+
+
+async def generate_title(call: Call) -> SessionDetail:
+    session = await call.session()
+    await call.app.titles.generate(session)
+    return await detail(call, await call.session())
 
 
 ROUTES = [
@@ -147,6 +198,18 @@ ROUTES = [
         delete,
         "Delete a session: its kernel, conversation, notebook history and artifacts. Files in its folder stay",
         status=204,
+        errors=(404,),
+        action="write",
+        needs="own",
+    ),
+    Route(
+        "POST",
+        "/sessions/{session}/generate-title",
+        generate_title,
+        "Name the session by what is said in it; without a usable model, by the first question",
+        None,
+        None,
+        SessionDetail,
         errors=(404,),
         action="write",
     ),

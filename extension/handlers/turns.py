@@ -2,21 +2,61 @@
 
 from __future__ import annotations
 
+import base64
+from typing import Any, Literal
+
 from cellwright.extension import sse
 from cellwright.extension.endpoint import Call, Route, Streamed
-from cellwright.extension.handlers.models import Body, Page, Query, TurnRow, turn_row
+from cellwright.extension.handlers.models import Body, Page, PendingApproval, Query, TurnRow, turn_row
 from cellwright.notebooks.outputs import inline, references
 from cellwright.server import events as e
-from cellwright.server.domain import ArtifactId, Turn, TurnRequest
+from cellwright.server.domain import Approval, ArtifactId, Session, Turn, TurnRequest
 from cellwright.server.errors import Invalid
 from pydantic import BaseModel, Field
 
 MAX_QUERY_CHARACTERS = 200_000
+IMAGES = {
+    "image/png": b"\x89PNG",
+    "image/jpeg": b"\xff\xd8\xff",
+    "image/gif": b"GIF8",
+    "image/webp": b"RIFF",
+}
+"""Types that models see, and how such a file begins."""
+
+
+class ShownImage(Body):
+    """A picture for a model that sees."""
+
+    data: str = Field(description="Base64, or a data: URL")
+    mime_type: Literal["image/png", "image/jpeg", "image/gif", "image/webp"] = "image/png"
+    name: str = Field("image", max_length=200)
+
+    def decoded(self) -> tuple[bytes, str]:
+        """The bytes and their type; raises Invalid."""
+        head, _, body = self.data.rpartition(",")
+        mime = head.removeprefix("data:").partition(";")[0] if head.startswith("data:") else self.mime_type
+        try:
+            data = base64.b64decode(body, validate=True)
+        except ValueError as error:
+            raise Invalid(f"The image {self.name!r} is not base64.") from error
+        if mime not in IMAGES or not data.startswith(IMAGES[mime]):
+            raise Invalid(f"The image {self.name!r} is not a PNG, JPEG, GIF or WebP.")
+        return data, mime
+
+
+class Document(Body):
+    """A text that comes with a question: it becomes a file of the workspace."""
+
+    name: str = Field(min_length=1, max_length=200)
+    content: str = Field(min_length=1, max_length=4_000_000)
 
 
 class Ask(Body):
     query: str = Field(max_length=MAX_QUERY_CHARACTERS)
     file_ids: list[ArtifactId] = Field(default=[], max_length=50)
+    images: list[ShownImage] = Field(default=[], max_length=10)
+    documents: list[Document] = Field(default=[], max_length=10)
+    approval: Approval | None = Field(None, description="Which cells wait for your word in this turn")
     agent: str | None = None
     model: str | None = Field(None, max_length=200)
     max_iterations: int | None = Field(None, ge=1, le=1_000)
@@ -30,6 +70,18 @@ class Asked(BaseModel):
 
 class Execute(Body):
     source: str = Field(min_length=1, max_length=MAX_QUERY_CHARACTERS)
+
+
+class Decision(Body):
+    decision: Literal["approve", "reject"]
+    source: str | None = Field(None, min_length=1, max_length=MAX_QUERY_CHARACTERS, description="Run this instead")
+    reason: str = Field("", max_length=2_000, description="The model is told")
+
+
+class Decided(BaseModel):
+    turn_id: str
+    call_id: str
+    decision: str
 
 
 class Executed(BaseModel):
@@ -58,30 +110,64 @@ def wants_stream(call: Call) -> bool:
     return "text/event-stream" in call.handler.request.headers.get("Accept", "")
 
 
-async def _stream(call: Call, turn: Turn) -> Streamed:
+async def stream(call: Call, turn: Turn) -> Streamed:
+    """The turn's events from its beginning."""
     records = await call.app.log.of_turn(turn.id)
-    return await sse.answer(call.handler, turn.session_id, records[0].seq - 1, turn.id)
+    return await sse.answer(call, turn.session_id, records[0].seq - 1, turn.id)
 
 
-async def query(call: Call) -> Asked | Streamed:
-    session, body = await call.session(), call.body
+async def ask(call: Call, session: Session, body: Ask) -> Turn:
+    """Queues a question, with what comes with it."""
+    images = [await call.app.sessions.show(session, *shown(image)) for image in body.images]
+    file_ids = list(body.file_ids)
+    for document in body.documents:
+        file_ids.append((await call.app.sessions.write(session, document.name, document.content)).id)
     request = TurnRequest(
         agent=body.agent,
         model=body.model,
         max_iterations=body.max_iterations,
-        file_ids=body.file_ids,
+        file_ids=file_ids,
+        images=images,
+        approval=body.approval,
         asked_by=call.owner,
     )
-    turn = await call.app.turns.ask(session, body.query, request, reject_when_busy=body.when_busy == "reject")
+    return await call.app.turns.ask(session, body.query, request, reject_when_busy=body.when_busy == "reject")
+
+
+def shown(image: ShownImage) -> tuple[bytes, str, str]:
+    data, mime = image.decoded()
+    name = image.name if "." in image.name else f"{image.name}.{mime.partition('/')[2]}"
+    return data, name, mime
+
+
+async def query(call: Call) -> Asked | Streamed:
+    turn = await ask(call, await call.session(), call.body)
+    asked = Asked(turn_id=turn.id, n=turn.n)
     if wants_stream(call):
-        return await _stream(call, turn)
-    return Asked(turn_id=turn.id, n=turn.n)
+        await call.remember(asked)
+        return await stream(call, turn)
+    return asked
 
 
 async def execute(call: Call) -> Executed | Streamed:
     turn = await call.app.sessions.execute(await call.session(), call.body.source, call.owner)
-    if wants_stream(call):
-        return await _stream(call, turn)
+    await call.remember(Asked(turn_id=turn.id, n=turn.n))
+    return await stream(call, turn) if wants_stream(call) else await executed(call, turn)
+
+
+async def query_again(call: Call, before: Any) -> Asked | Streamed:
+    """A repeat of a question is answered by the turn that it began."""
+    turn = await call.app.rows.turn(before["turn_id"])
+    return await stream(call, turn) if wants_stream(call) else Asked(turn_id=turn.id, n=turn.n)
+
+
+async def execute_again(call: Call, before: Any) -> Executed | Streamed:
+    turn = await call.app.rows.turn(before["turn_id"])
+    return await stream(call, turn) if wants_stream(call) else await executed(call, turn)
+
+
+async def executed(call: Call, turn: Turn) -> Executed:
+    """What the cell of a turn gave, when it has ended."""
     turn = await call.app.turns.wait(turn)
     state = e.fold(record.event for record in await call.app.log.of_turn(turn.id))
     ran = state.cells[-1] if state.cells else None
@@ -107,7 +193,7 @@ async def events(call: Call) -> Streamed:
         if not (last.isascii() and last.isdigit() and len(last) < 19):
             raise Invalid("Last-Event-ID is not a number that this server gave out.")
         after = int(last)
-    return await sse.answer(call.handler, session.id, after)
+    return await sse.answer(call, session.id, after)
 
 
 async def list_turns(call: Call) -> TurnList:
@@ -118,7 +204,9 @@ async def list_turns(call: Call) -> TurnList:
 
 
 async def _turn(call: Call) -> Turn:
-    return await call.app.rows.turn(call.path["turn"], call.owner)
+    turn = await call.app.rows.turn(call.path["turn"])
+    await call.may_within("turn", turn.id, turn.session_id)
+    return turn
 
 
 async def get(call: Call) -> TurnRow:
@@ -136,16 +224,28 @@ async def get(call: Call) -> TurnRow:
         "ended_at",
     )
     made = await call.app.rows.artifacts_of_turns(turn.session_id, [turn.id])
+    state = e.fold(record.event for record in await call.app.log.of_turn(turn.id))
+    waiting = [event for key, event in state.asked.items() if key not in state.decided and not state.ended]
     return turn_row(
         turn,
         cells=[{name: run[name] for name in names} for run in runs],
         artifacts=[artifact for ids in made.values() for artifact in ids],
+        approvals=[
+            PendingApproval(call_id=w.call_id, source=w.source, purpose=w.purpose, reasons=w.reasons) for w in waiting
+        ],
     )
 
 
 async def stop(call: Call) -> Asked:
     turn = await call.app.turns.stop(await _turn(call))
     return Asked(turn_id=turn.id, n=turn.n)
+
+
+async def decide(call: Call) -> Decided:
+    body: Decision = call.body
+    turn = await _turn(call)
+    decided = await call.app.turns.decide(turn, call.path["call"], body.decision, body.source, body.reason, call.owner)
+    return Decided(turn_id=turn.id, call_id=decided.call_id, decision=decided.decision)
 
 
 STREAM = ("application/json", "text/event-stream")
@@ -162,6 +262,7 @@ ROUTES = [
         (404, 409),
         "execute",
         STREAM,
+        again=query_again,
     ),
     Route(
         "POST",
@@ -175,6 +276,7 @@ ROUTES = [
         (404, 409),
         "execute",
         STREAM,
+        again=execute_again,
     ),
     Route(
         "GET",
@@ -196,6 +298,18 @@ ROUTES = [
         None,
         Asked,
         202,
+        (404, 409),
+        "execute",
+    ),
+    Route(
+        "POST",
+        "/turns/{turn}/approvals/{call}",
+        decide,
+        "Answer a cell that waits for your word; `source` runs something else in its place",
+        None,
+        Decision,
+        Decided,
+        200,
         (404, 409),
         "execute",
     ),

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cellwright.server.agent.profiles import Profile
 from cellwright.server.agent.tools import TOOLS
 from cellwright.server.domain import Message, ToolCall, ToolResult, Turn, TurnStatus
 from cellwright.server.models.protocol import ChatMessage, Model, ModelRequest, Picture
+from cellwright.server.preferences import Preferences
 from cellwright.server.workbench import Workbench
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -24,6 +26,7 @@ SUMMARY_CHARACTERS = 400
 MAX_FILES = 60
 MAX_VARIABLES = 80
 MAX_OUTLINE = 60
+MAX_ARTIFACTS = 400
 
 
 @cache
@@ -33,30 +36,70 @@ def _environment() -> Environment:
     )
 
 
+@dataclass(frozen=True)
+class Assembled:
+    """A request, and how its tokens are shared out."""
+
+    request: ModelRequest
+    tokens: dict[str, int]
+    turns_in_full: int
+    turns_in_short: int
+
+
 async def assemble(bench: Workbench, profile: Profile, model: Model) -> ModelRequest:
     """The request for the next reply. The history in it is well formed: every call has exactly one result."""
-    system = await _system(bench, profile)
+    return (await assembled(bench, profile, model, compress=True)).request
+
+
+async def assembled(bench: Workbench, profile: Profile, model: Model, *, compress: bool = False) -> Assembled:
+    """The request with its account. `compress` lets the model summarise what no longer fits, if that is preferred."""
+    preferences = await bench.preferences()
+    system = await _system(bench, profile, preferences)
     conversation: list[tuple[Turn, list[Message]]] = await bench.conversation()
-    budget = bench.settings.context_tokens - model.count_tokens(system)
+    situation = model.count_tokens(system)
+    budget = max(bench.settings.context_tokens - situation, 1_000)
     chosen: list[list[ChatMessage]] = []
     shortened: list[tuple[Turn, list[Message]]] = []
+    messages_left = preferences.max_context_messages
     for turn, messages in reversed(conversation):
         current = turn.id == bench.turn.id
+        if shortened or (chosen and messages_left < len(messages)):
+            shortened.insert(0, (turn, messages))
+            continue
         told = [part for message in messages for part in await _told(bench, message, current and model.sees)]
         cost = sum(model.count_tokens(_text(part)) for part in told)
         if current and cost > budget:
             told = _squeezed(told, budget, model)
             cost = sum(model.count_tokens(_text(part)) for part in told)
-        if not shortened and (cost <= budget or not chosen):
+        if cost <= budget or not chosen:
             chosen.insert(0, told)
             budget -= cost
+            messages_left -= len(messages)
         else:
             shortened.insert(0, (turn, messages))
     if shortened:
-        system += "\n\n## Earlier in this conversation\n\n" + _summary(shortened, max(budget, 500), model)
+        room = max(budget, 500)
+        lines, whole = _summary(_uncovered(bench, shortened), room, model)
+        if not whole and compress and preferences.auto_compress_context and await bench.compress(min(room, 2_000)):
+            lines, _ = _summary(_uncovered(bench, shortened), room, model)
+        covered = bench.session.summary.text if bench.session.summary is not None else ""
+        system += "\n\n## Earlier in this conversation\n\n" + "\n\n".join(part for part in (covered, lines) if part)
     history = [part for turn in chosen for part in turn]
     tools = [TOOLS[name].schema for name in profile.tools]
-    return ModelRequest([ChatMessage("system", system), *history], tools)
+    tokens = {
+        "situation": situation,
+        "earlier_turns": model.count_tokens(system) - situation,
+        "conversation": sum(model.count_tokens(_text(part)) for part in history),
+        "tools": sum(model.count_tokens(json.dumps(tool.parameters) + tool.description) for tool in tools),
+    }
+    request = ModelRequest([ChatMessage("system", system), *history], tools)
+    return Assembled(request, {**tokens, "total": sum(tokens.values())}, len(chosen), len(shortened))
+
+
+def _uncovered(bench: Workbench, turns: list[tuple[Turn, list[Message]]]) -> list[tuple[Turn, list[Message]]]:
+    """Those turns that the session's summary does not cover."""
+    through = bench.session.summary.through_turn if bench.session.summary is not None else 0
+    return [(turn, messages) for turn, messages in turns if turn.n > through]
 
 
 def _text(message: ChatMessage) -> str:
@@ -65,10 +108,12 @@ def _text(message: ChatMessage) -> str:
 
 async def _told(bench: Workbench, message: Message, with_pictures: bool) -> list[ChatMessage]:
     if message.role != "assistant":
-        return [ChatMessage(message.role, message.content)]
+        shown = message.metadata.get("images", []) if with_pictures else []
+        pictures = [Picture(i["mime_type"], base64.b64encode(await bench.picture(i["sha256"])).decode()) for i in shown]
+        return [ChatMessage(message.role, message.content, pictures=pictures)]
     results = {result.call_id: result for result in message.tool_results}
     told = [ChatMessage("assistant", message.content, tool_calls=[_sound(call) for call in message.tool_calls])]
-    pictures: list[Picture] = []
+    pictures = []
     for call in message.tool_calls:
         result = results.get(call.id) or ToolResult(call_id=call.id, name=call.name, content=NOT_RUN, is_error=True)
         told.append(ChatMessage("tool", result.content, tool_call_id=call.id))
@@ -105,25 +150,27 @@ def _squeezed(messages: list[ChatMessage], budget: int, model: Model) -> list[Ch
     return squeezed
 
 
-def _summary(turns: Sequence[tuple[Turn, Sequence[Message]]], budget: int, model: Model) -> str:
-    """A few lines a turn, newest kept first when there are too many."""
+def _summary(turns: Sequence[tuple[Turn, Sequence[Message]]], budget: int, model: Model) -> tuple[str, bool]:
+    """A few lines a turn, newest kept first when there are too many; and whether none was left out."""
     lines: list[str] = []
+    whole = True
     for turn, _ in reversed(turns):
         said = " ".join((turn.answer or _ended(turn)).split())[:SUMMARY_CHARACTERS]
         asked = " ".join(turn.query.split())[:SUMMARY_CHARACTERS]
         line = f"- Turn {turn.n}. Asked: {asked}\n  Outcome: {said}"
         if model.count_tokens("\n".join([*lines, line])) > budget and lines:
-            lines.append(f"- (turns 1 to {turn.n} are left out)")
+            lines.append(f"- (the turns up to {turn.n} are left out)")
+            whole = False
             break
         lines.append(line)
-    return "\n".join(reversed(lines))
+    return "\n".join(reversed(lines)), whole
 
 
 def _ended(turn: Turn) -> str:
     return {TurnStatus.STOPPED: "stopped by the user"}.get(turn.status, f"{turn.status.value}: {turn.cause or ''}")
 
 
-async def _system(bench: Workbench, profile: Profile) -> str:
+async def _system(bench: Workbench, profile: Profile, preferences: Preferences) -> str:
     known = await bench.files()
     files = []
     for file in (await asyncio.to_thread(bench.workspace.files))[:MAX_FILES]:
@@ -139,18 +186,27 @@ async def _system(bench: Workbench, profile: Profile) -> str:
                 "problem": metadata.get("problem"),
             }
         )
-    variables = (await bench.variables())[:MAX_VARIABLES]
+    variables = await bench.variables()
+    artifacts = await bench.artifact_names()
     note = None
     lost = await bench.variables_lost()
     if lost is not None:
         note = f"The kernel was lost since you last spoke ({lost}): variables that are not listed here are gone."
     shown = {
         "files": files,
-        "variables": [variable.model_dump() for variable in variables],
+        "variables": [variable.model_dump() for variable in variables[:MAX_VARIABLES]],
+        "more_variables": [variable.name for variable in variables[MAX_VARIABLES:]],
+        "artifacts": artifacts[-MAX_ARTIFACTS:],
+        "facts": {name: _in_words(fact) for name, fact in bench.session.context.items()},
+        "workflows": preferences.preferred_workflows,
         "outline": _outline(await bench.document()),
         "kernel_note": note,
     }
     return await asyncio.to_thread(lambda: _environment().get_template(profile.prompt).render(shown))
+
+
+def _in_words(fact: Any) -> str:
+    return fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False)
 
 
 def _outline(document: Document) -> list[str]:

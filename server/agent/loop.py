@@ -90,7 +90,7 @@ class AgentLoop:
             if outcome is not None:
                 return outcome
         while True:
-            self._limits.check(self._iterations, self.usage, time.monotonic() - started)
+            self._limits.check(self._iterations, self.usage, time.monotonic() - started - self._bench.waited_s)
             message = await self._ask()
             outcome = await self._act(message, set())
             if outcome is not None:

@@ -8,7 +8,10 @@ from importlib.metadata import entry_points
 
 from cellwright.server.errors import Invalid
 
-WORKING = ("run_cell", "edit_cell", "write_markdown", "list_files", "read_file", "inspect_variable", "finish")
+WORKING = (
+    *("run_cell", "edit_cell", "write_markdown", "list_files", "read_file", "inspect_variable"),
+    *("remember", "finish"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ BUILT_IN = (
         "chat",
         "Talks, looks at files and variables, and runs nothing.",
         "chat.j2",
-        ("list_files", "read_file", "inspect_variable"),
+        ("list_files", "read_file", "inspect_variable", "remember"),
     ),
 )
 DEFAULT = "data_analysis"

@@ -12,9 +12,9 @@ from cellwright.kernels.errors import KernelError
 from cellwright.notebooks.errors import EditConflict, NotebookError
 from cellwright.notebooks.render import bounded
 from cellwright.server.domain import ToolCall, ToolResult, Variable
-from cellwright.server.errors import NotFound
+from cellwright.server.errors import Invalid, NotFound
 from cellwright.server.models.protocol import ToolSchema
-from cellwright.server.workbench import Workbench
+from cellwright.server.workbench import Rejected, Workbench
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 READ_CHARACTERS = 8_000
@@ -54,6 +54,11 @@ class InspectVariable(_Arguments):
     name: str = Field(min_length=1)
 
 
+class Remember(_Arguments):
+    name: str = Field(min_length=1, max_length=80, description="What it is about, in a word or two")
+    fact: str = Field(min_length=1, max_length=2_000, description="The decision or fact, whole in itself")
+
+
 class Finish(_Arguments):
     answer: str = Field(min_length=1, description="The answer to the user, in Markdown")
     artifacts: list[str] = Field(default=[], description="Names of the figures and files that belong to the answer")
@@ -81,28 +86,43 @@ class Finished(Exception):
 
 
 async def _run_cell(call: Call, arguments: RunCell) -> ToolResult | None:
+    source, changed_by = await call.bench.approved(call.call_id, call.message_id, arguments.source, arguments.purpose)
     await call.bench.run_cell(
-        arguments.source, arguments.purpose, call_id=call.call_id, message_id=call.message_id, tool=call.name
+        source,
+        arguments.purpose,
+        call_id=call.call_id,
+        message_id=call.message_id,
+        tool=call.name,
+        metadata=_changed(changed_by, {}),
     )
     return None
+
+
+def _changed(by: str | None, metadata: dict[str, Any]) -> dict[str, Any]:
+    """A cell's metadata, with who changed its source before it ran."""
+    return metadata if by is None else {**metadata, "cellwright": {**metadata.get("cellwright", {}), "changed_by": by}}
 
 
 async def _edit_cell(call: Call, arguments: EditCell) -> ToolResult | None:
     try:
         cell = await call.bench.cell(arguments.cell_id)
-        await call.bench.replace_source(cell, arguments.expected_hash, arguments.source)
+        purpose = str(cell.metadata.get("cellwright", {}).get("purpose", ""))
+        source, changed_by = arguments.source, None
+        if cell.kind == "code":
+            source, changed_by = await call.bench.approved(call.call_id, call.message_id, source, purpose)
+        await call.bench.replace_source(cell, arguments.expected_hash, source)
     except (EditConflict, NotebookError, NotFound) as error:
         return call.result(str(error), is_error=True)
     if cell.kind != "code":
         return call.result(f"cell {cell.id[:8]} was changed.", cell_id=cell.id)
     await call.bench.run_cell(
-        arguments.source,
-        str(cell.metadata.get("cellwright", {}).get("purpose", "")),
+        source,
+        purpose,
         cell_id=cell.id,
         call_id=call.call_id,
         message_id=call.message_id,
         tool=call.name,
-        metadata=dict(cell.metadata),
+        metadata=_changed(changed_by, dict(cell.metadata)),
     )
     return None
 
@@ -169,6 +189,14 @@ def describe_variable(variable: Variable) -> str:
     return bounded("\n".join(lines), READ_CHARACTERS)
 
 
+async def _remember(call: Call, arguments: Remember) -> ToolResult | None:
+    try:
+        await call.bench.remember(arguments.name, arguments.fact)
+    except Invalid as error:
+        return call.result(str(error), is_error=True)
+    return call.result("It is kept.")
+
+
 async def _finish(call: Call, arguments: Finish) -> ToolResult | None:
     raise Finished(arguments.answer, arguments.artifacts)
 
@@ -205,6 +233,7 @@ TOOLS = {
             InspectVariable,
             _inspect_variable,
         ),
+        Tool("remember", "Keeps a decision or fact in mind for the whole conversation.", Remember, _remember),
         Tool("finish", "Ends the turn with the answer to the user.", Finish, _finish),
     )
 }
@@ -221,4 +250,7 @@ async def run(bench: Workbench, call: ToolCall, message_id: str, allowed: tuple[
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()[:5])
         return here.result(f"The arguments of {call.name} are wrong: {wrong}. Nothing was run.", is_error=True)
-    return await tool.run(here, arguments)
+    try:
+        return await tool.run(here, arguments)
+    except Rejected as why:
+        return here.result(f"The user did not allow this, and it was not run. Reason: {why}", is_error=True)

@@ -5,13 +5,33 @@ from __future__ import annotations
 import asyncio
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import httpx
+from cellwright.server.domain import Frozen
 from cellwright.server.errors import Invalid, NoModel
 from cellwright.server.models import rehearsal
 from cellwright.server.models.fenced import FencedModel
 from cellwright.server.models.litellm import LiteLLMModel, library
 from cellwright.server.models.protocol import Model
 from cellwright.server.settings import Settings
+from pydantic import Field
+
+ASK_WITHIN_S = 3.0
+MAX_OFFERED = 200
+
+
+class KnownModel(Frozen):
+    """A model that sessions may use, and what LiteLLM knows of it."""
+
+    name: str
+    default: bool
+    reachable: bool | None = Field(description="Whether its server answered just now; null: it was not asked")
+    context_tokens: int | None = None
+    tools: bool | None = None
+    vision: bool | None = None
+    input_cost: float | None = Field(None, description="US dollars a million tokens")
+    output_cost: float | None = None
 
 
 class Models:
@@ -22,6 +42,50 @@ class Models:
 
     def default(self) -> str | None:
         return self._settings.model
+
+    async def known(self) -> list[KnownModel]:
+        """The default model, those that the server behind `api_base` offers, and the packaged rehearsals."""
+        names: dict[str, bool | None] = {}
+        if self._settings.model is not None:
+            names[self._settings.model] = None
+        if self._settings.api_base is not None:
+            offered = await self._offered(self._settings.api_base)
+            if offered is None and self._settings.model is not None:
+                names[self._settings.model] = False
+            names |= {f"openai/{name}": True for name in offered or ()}
+        for entry in files("cellwright.server.demo").iterdir():
+            if entry.name.endswith(rehearsal.SUFFIX):
+                names[rehearsal.PREFIX + entry.name.removesuffix(rehearsal.SUFFIX)] = True
+        return [await asyncio.to_thread(self._described, name, reachable) for name, reachable in names.items()]
+
+    async def _offered(self, api_base: str) -> list[str] | None:
+        """The models that an OpenAI-compatible server names; None when it does not answer."""
+        headers = {"Authorization": f"Bearer {self._settings.api_key or 'none'}"}
+        try:
+            async with httpx.AsyncClient(timeout=ASK_WITHIN_S, headers=headers) as client:
+                told = (await client.get(f"{api_base.rstrip('/')}/models")).raise_for_status().json()
+            return [str(model["id"]) for model in told["data"]][:MAX_OFFERED]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return None
+
+    def _described(self, name: str, reachable: bool | None) -> KnownModel:
+        about: dict[str, Any] = {}
+        if not name.startswith(rehearsal.PREFIX):
+            try:
+                about = library().get_model_info(model=name)
+            except Exception:  # LiteLLM raises whatever it likes for a model that it does not know.
+                about = {}
+        costs = [about.get(part) for part in ("input_cost_per_token", "output_cost_per_token")]
+        return KnownModel(
+            name=name,
+            default=name == self._settings.model,
+            reachable=reachable,
+            context_tokens=about.get("max_input_tokens"),
+            tools=about.get("supports_function_calling"),
+            vision=about.get("supports_vision"),
+            input_cost=None if costs[0] is None else costs[0] * 1e6,
+            output_cost=None if costs[1] is None else costs[1] * 1e6,
+        )
 
     async def check(self, name: str | None) -> None:
         """Raises NoModel, NotFound or Invalid where `get` would; takes no time."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from cellwright.server.domain import ToolCall, Usage
-from cellwright.server.errors import ModelSilent
+from cellwright.server.errors import ModelError, ModelSilent
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Model(Protocol):
 
 async def timed(
     events: AsyncIterator[ModelEvent], first_token_s: float, between_tokens_s: float
-) -> AsyncIterator[ModelEvent]:
+) -> AsyncGenerator[ModelEvent, None]:
     """The same stream; raises ModelSilent when nothing comes for too long."""
     limit = first_token_s
     iterator = aiter(events)
@@ -116,3 +117,12 @@ async def timed(
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
+
+
+async def said(model: Model, request: ModelRequest, first_token_s: float, between_tokens_s: float) -> Reply:
+    """The whole reply to one request, outside any turn; raises ModelError."""
+    async with contextlib.aclosing(timed(model.stream(request), first_token_s, between_tokens_s)) as events:
+        async for event in events:
+            if isinstance(event, Reply):
+                return event
+    raise ModelError("The model ended its reply without saying so.")

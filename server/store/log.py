@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from cellwright.server.domain import SessionId, TurnId
 from cellwright.server.errors import NotFound, StaleLease
 from cellwright.server.events import EVENT, Event, Record
 from cellwright.server.store import postgres, queries
+from cellwright.server.store.recent import Recent
 from cellwright.server.store.wake import Wakeups
 
 SQL = queries.load("log")
@@ -30,8 +32,17 @@ def crash_point(name: str) -> None:
 class Log:
     """Appends and reads events. Readers are woken by Postgres itself, in the order of the commits."""
 
-    def __init__(self, pool: postgres.Pool, wakeups: Wakeups, project: Projection) -> None:
-        self._pool, self._wakeups, self._project = pool, wakeups, project
+    def __init__(self, pool: postgres.Pool, wakeups: Wakeups, project: Projection, recent: Recent) -> None:
+        self._pool, self._wakeups, self._project, self._recent = pool, wakeups, project, recent
+        wakeups.watch(lambda session_id, _: recent.forget(session_id))
+        wakeups.watch_state(recent.heard)
+
+    @asynccontextmanager
+    async def transaction(self, session_id: SessionId) -> AsyncIterator[postgres.Connection]:
+        """A transaction for appends `within` it, and whatever is to be committed together with them."""
+        async with postgres.acquired(self._pool) as connection, connection.transaction():
+            yield connection
+        self._recent.forget(session_id)
 
     async def append(
         self,
@@ -44,13 +55,13 @@ class Log:
         """Commits `events` and all that they describe, in one transaction, and wakes the readers.
 
         `generation` is the writer's lease: raises StaleLease when another process took the session since.
-        `within` appends in a transaction of the caller's. Raises NotFound when the session is gone.
+        `within` appends in a `transaction` of the caller's. Raises NotFound when the session is gone.
         """
         for event in events:
             crash_point(f"before:{event.type}")
         if within is not None:
             return await self._append(within, session_id, events, generation)
-        async with postgres.acquired(self._pool) as connection, connection.transaction():
+        async with self.transaction(session_id) as connection:
             records = await self._append(connection, session_id, events, generation)
         for event in events:
             crash_point(f"after:{event.type}")
@@ -98,6 +109,12 @@ class Log:
         """All events of one turn, in order."""
         async with postgres.acquired(self._pool) as connection:
             return [_record(row) for row in await connection.fetch(SQL.events_of_turn, turn_id)]
+
+    async def of_type(self, session_id: SessionId, event_type: str) -> list[Event]:
+        """All events of one kind in a session, in order."""
+        async with postgres.acquired(self._pool) as connection:
+            rows = await connection.fetch(SQL.events_of_type, session_id, event_type)
+        return [_record(row).event for row in rows]
 
     async def variables_lost(self, session_id: SessionId, turn_id: TurnId) -> str | None:
         """Why the kernel lost its variables since a model last spoke, before this turn; None if it did not."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from minio import Minio
 
 CHUNK_BYTES = 256 * 1024
+PAGE = 1_000
 
 
 class Objects(Protocol):
@@ -38,6 +41,9 @@ class Objects(Protocol):
 
     async def delete(self, sha256: Sha256) -> None:
         """Removes an object; one that is not there is no error."""
+
+    def names(self) -> AsyncIterator[tuple[Sha256, float]]:
+        """Every object that is there, and its age in seconds."""
 
     async def check(self) -> None:
         """A real round trip; raises StoreUnavailable."""
@@ -136,6 +142,18 @@ class FileObjects:
     async def delete(self, sha256: Sha256) -> None:
         await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
 
+    async def names(self) -> AsyncIterator[tuple[Sha256, float]]:
+        def in_folder(folder: Path) -> list[tuple[Sha256, float]]:
+            now = time.time()
+            with os.scandir(folder) as entries:
+                # What a crash left half written has another name; it is swept by that.
+                return [(Sha256(folder.name + e.name), now - e.stat().st_mtime) for e in entries if e.is_file()]
+
+        for folder in await asyncio.to_thread(lambda: sorted(self._folder.iterdir())):
+            if folder.is_dir():
+                for found in await asyncio.to_thread(in_folder, folder):
+                    yield found
+
     async def check(self) -> None:
         def probe() -> None:
             with tempfile.TemporaryFile(dir=self._folder) as file:
@@ -219,6 +237,21 @@ class S3Objects:
     async def delete(self, sha256: Sha256) -> None:
         with contextlib.suppress(KeyError):
             await self._call(self._client.remove_object, self._bucket, self._key(sha256))
+
+    async def names(self) -> AsyncIterator[tuple[Sha256, float]]:
+        after = ""
+        while True:
+            page = await self._call(self._page, after)
+            now = time.time()
+            for found in page:
+                yield Sha256(found.object_name.removeprefix("objects/")), now - found.last_modified.timestamp()
+            if len(page) < PAGE:
+                return
+            after = page[-1].object_name
+
+    def _page(self, after: str) -> list[Any]:
+        found = self._client.list_objects(self._bucket, prefix="objects/", recursive=True, start_after=after or None)
+        return list(itertools.islice(found, PAGE))
 
     async def check(self) -> None:
         if not await self._call(self._client.bucket_exists, self._bucket):

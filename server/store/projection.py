@@ -84,6 +84,29 @@ async def _insert_message(connection: Connection, record: e.Record, message: Mes
     )
 
 
+async def _message_edited(connection: Connection, record: e.Record, event: e.MessageEdited) -> None:
+    await connection.execute(SQL.edit_message, event.message_id, event.content)
+
+
+async def _message_deleted(connection: Connection, record: e.Record, event: e.MessageDeleted) -> None:
+    await connection.execute(SQL.delete_message, event.message_id, record.session_id)
+
+
+async def _context_changed(connection: Connection, record: e.Record, event: e.ContextChanged) -> None:
+    if event.context is not None:
+        await connection.execute(SQL.set_context, record.session_id, event.context)
+    if event.summary is not None:
+        await connection.execute(SQL.set_summary, record.session_id, event.summary.model_dump())
+
+
+async def _artifact_changed(connection: Connection, record: e.Record, event: e.ArtifactChanged) -> None:
+    await connection.execute(SQL.change_artifact, event.artifact_id, event.changes)
+
+
+async def _artifact_deleted(connection: Connection, record: e.Record, event: e.ArtifactDeleted) -> None:
+    await connection.execute(SQL.delete_artifact, event.artifact_id, record.session_id)
+
+
 async def _tool_completed(connection: Connection, record: e.Record, event: e.ToolCompleted) -> None:
     await connection.execute(SQL.add_tool_result, event.message_id, event.result.model_dump())
 
@@ -110,7 +133,14 @@ async def _cell_started(connection: Connection, record: e.Record, event: e.CellS
 async def _cell_completed(connection: Connection, record: e.Record, event: e.CellCompleted) -> None:
     status, cause = event.status.value, event.cause
     await connection.execute(
-        SQL.end_run, event.execution_id, status, cause, event.execution_count, event.duration_ms, record.at
+        SQL.end_run,
+        event.execution_id,
+        status,
+        cause,
+        event.execution_count,
+        event.duration_ms,
+        record.at,
+        event.text,
     )
     if event.message_id is not None:
         entry = {
@@ -231,6 +261,11 @@ _PROJECTIONS: dict[type[Any], Callable[[Connection, e.Record, Any], Awaitable[No
     e.TurnStopped: _turn_ended,
     e.TurnInterrupted: _turn_ended,
     e.MessageCompleted: _message_completed,
+    e.MessageEdited: _message_edited,
+    e.MessageDeleted: _message_deleted,
+    e.ContextChanged: _context_changed,
+    e.ArtifactChanged: _artifact_changed,
+    e.ArtifactDeleted: _artifact_deleted,
     e.ToolCompleted: _tool_completed,
     e.CellStarted: _cell_started,
     e.CellCompleted: _cell_completed,

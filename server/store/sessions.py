@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
 
-from cellwright.server.domain import Message, Session, SessionId, Turn, TurnId, Usage
+from cellwright.server.domain import LEVELS, Access, Message, Session, SessionId, Share, Turn, TurnId, Usage, Who
 from cellwright.server.errors import NotFound
 from cellwright.server.store import postgres, queries
+from cellwright.server.store.recent import Recent
 
 SQL = queries.load("sessions")
+T = TypeVar("T")
+KNOWN_KEYS = 10_000
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -21,26 +25,64 @@ def is_uuid(text: str) -> bool:
 
 
 class SessionRows:
-    """Reads what the log's projection wrote. `owner` None reads for the server itself."""
+    """Reads what the log's projection wrote."""
 
-    def __init__(self, pool: postgres.Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: postgres.Pool, recent: Recent) -> None:
+        self._pool, self._recent = pool, recent
+        self._keys: dict[tuple[str, str], SessionId] = {}
 
-    async def get(self, name: str, owner: str | None = None) -> Session:
-        """A session by id or by its owner's key; raises NotFound, also for what is another's."""
-        async with postgres.acquired(self._pool) as connection:
-            row = None
-            if is_uuid(name):
-                row = await connection.fetchrow(SQL.session, name, owner)
-            if row is None and owner is not None:
-                row = await connection.fetchrow(SQL.session_by_key, name, owner)
+    async def get(self, session_id: str) -> Session:
+        """A session as it is now, for the server itself; raises NotFound."""
+        return (await self._read(SessionId(session_id)))[0]
+
+    async def find(self, name: str, who: Who) -> Session:
+        """A session by id, or by the key that its owner gave it; raises NotFound, also for what is another's."""
+        for session_id in (name if is_uuid(name) else None, await self._by_key(name, who)):
+            if session_id is None:
+                continue
+            try:
+                session, shares = await self.recent(session_id, "session", partial(self._read, SessionId(session_id)))
+            except NotFound:
+                self._keys.pop((who.name or "", name), None)
+                continue
+            access = access_of(session, shares, who)
+            if access is not None:
+                return session.model_copy(update={"access": access})
+        raise NotFound("session", name)
+
+    async def recent(
+        self, session_id: str, name: str, load: Callable[[], Awaitable[T]], weigh: Callable[[T], int] | None = None
+    ) -> T:
+        """What was read lately under that name, if the session's log has not grown since; else what `load` gives."""
+        more = {} if weigh is None else {"weigh": weigh}
+        return await self._recent.get(SessionId(session_id), name, load, **more)
+
+    async def _read(self, session_id: SessionId) -> tuple[Session, list[Share]]:
+        row = None
+        if is_uuid(session_id):
+            async with postgres.acquired(self._pool) as connection:
+                row = await connection.fetchrow(SQL.session, session_id)
+                shares = await connection.fetch(SQL.shares, session_id)
         if row is None:
-            raise NotFound("session", name)
-        return _session(row)
+            raise NotFound("session", session_id)
+        return _session(row), [_pick(Share, share) for share in shares]
+
+    async def _by_key(self, key: str, who: Who) -> SessionId | None:
+        if who.name is None:
+            return None
+        known = self._keys.get((who.name, key))
+        if known is None:
+            async with postgres.acquired(self._pool) as connection:
+                known = await connection.fetchval(SQL.session_by_key, key, who.name)
+            if known is not None:
+                self._keys[who.name, key] = known
+                if len(self._keys) > KNOWN_KEYS:
+                    del self._keys[next(iter(self._keys))]
+        return known
 
     async def page(
         self,
-        owner: str,
+        user: str,
         *,
         search: str | None = None,
         status: str | None = None,
@@ -48,23 +90,54 @@ class SessionRows:
         metadata: dict[str, Any] | None = None,
         limit: int = 50,
         offset: int = 0,
-    ) -> tuple[list[Session], int]:
-        """A page of an owner's sessions, newest activity first, and how many there are in all."""
-        chosen = (owner, search, status, agent, metadata)
+    ) -> tuple[list[tuple[Session, int]], int]:
+        """A page of a user's own and shared sessions with their unread answers, newest activity first; and the total.
+
+        A shared one says by its `access` what the user may do with it.
+        """
+        chosen = (user, search, status, agent, metadata)
         async with postgres.acquired(self._pool) as connection:
             rows = await connection.fetch(SQL.list_sessions, *chosen, limit, offset)
             total = await connection.fetchval(SQL.count_sessions, *chosen)
-        return [_session(row) for row in rows], total
+        return [(_session(row), row["unread"]) for row in rows], total
 
-    async def turn(self, turn_id: str, owner: str | None = None) -> Turn:
+    async def unread(self, session_id: SessionId, user: str) -> int:
+        """How many answers came since the user last looked."""
+        async with postgres.acquired(self._pool) as connection:
+            return int(await connection.fetchval(SQL.unread, session_id, user))
+
+    async def saw(self, session_id: SessionId, user: str, seq: int) -> None:
+        """Notes up to which event the user has seen the session."""
+        async with postgres.acquired(self._pool) as connection:
+            await connection.execute(SQL.saw, user, session_id, seq)
+            await connection.execute("SELECT pg_notify('cellwright_events', $1)", f"{session_id}:0:seen")
+        self._recent.forget(session_id)
+
+    async def turn(self, turn_id: str) -> Turn:
         """A turn by id; raises NotFound."""
         row = None
         if is_uuid(turn_id):
             async with postgres.acquired(self._pool) as connection:
-                row = await connection.fetchrow(SQL.turn, turn_id, owner)
+                row = await connection.fetchrow(SQL.turn, turn_id)
         if row is None:
             raise NotFound("turn", turn_id)
         return _turn(row)
+
+    async def message(self, message_id: str) -> Message:
+        """A message by id; raises NotFound."""
+        row = None
+        if is_uuid(message_id):
+            async with postgres.acquired(self._pool) as connection:
+                row = await connection.fetchrow(SQL.message, message_id)
+        if row is None:
+            raise NotFound("message", message_id)
+        return _message(row)
+
+    async def last_run(self, session_id: SessionId) -> dict[str, Any] | None:
+        """The last cell that was sent, and what it showed, in words."""
+        async with postgres.acquired(self._pool) as connection:
+            row = await connection.fetchrow(SQL.last_run, session_id)
+        return None if row is None else dict(row)
 
     async def turns(self, session_id: SessionId, limit: int = 50, offset: int = 0) -> tuple[list[Turn], int]:
         """A page of a session's turns, oldest first, and how many there are."""
@@ -83,10 +156,14 @@ class SessionRows:
         async with postgres.acquired(self._pool) as connection:
             turns = [_turn(row) for row in await connection.fetch(SQL.turns_to_head, session_id, max_turns)]
             turns.reverse()
-            rows = await connection.fetch(SQL.messages_of_turns, [turn.id for turn in turns])
+            rows = await connection.fetch(SQL.messages_of_turns, [turn.id for turn in turns], session_id)
         by_turn: dict[TurnId, list[Message]] = {turn.id: [] for turn in turns}
+        last = turns[0].id if turns else None
         for row in rows:
-            by_turn[row["turn_id"]].append(_message(row))
+            # A message of no turn (one that a client added) stands behind the turn in which it came.
+            last = row["turn_id"] or last
+            if last is not None:
+                by_turn[last].append(_message(row))
         return [(turn, by_turn[turn.id]) for turn in turns]
 
     async def messages(self, session_id: SessionId, limit: int = 100, offset: int = 0) -> tuple[list[Message], int]:
@@ -103,6 +180,12 @@ class SessionRows:
             for row in await connection.fetch(SQL.message_artifacts, session_id, list(turn_ids)):
                 found.setdefault(row["message_id"] or row["turn_id"], []).append(row["id"])
         return found
+
+    async def artifact_names(self, session_id: SessionId, through_turn: int | None = None) -> list[str]:
+        """Names of the session's artifacts, oldest first, each once; up to a turn, if one is given."""
+        async with postgres.acquired(self._pool) as connection:
+            rows = await connection.fetch(SQL.artifact_names, session_id, through_turn)
+        return [row["name"] for row in rows]
 
     async def runs(self, turn_id: TurnId) -> list[dict[str, Any]]:
         """Every run of a cell in a turn, in order."""
@@ -121,6 +204,11 @@ class SessionRows:
             rows = await connection.fetch(SQL.last_activity, list(session_ids))
         return [(SessionId(str(row["id"])), row["last_activity"]) for row in rows]
 
+    async def unused_for(self, seconds: float) -> list[SessionId]:
+        """Sessions that nobody used for so long and that have no turn to do."""
+        async with postgres.acquired(self._pool) as connection:
+            return [SessionId(row["id"]) for row in await connection.fetch(SQL.unused_for, seconds)]
+
     async def request_stop(self, turn_id: TurnId) -> None:
         """Notes durably that a turn is to stop."""
         async with postgres.acquired(self._pool) as connection:
@@ -129,6 +217,26 @@ class SessionRows:
     async def stop_requested(self, turn_id: TurnId) -> bool:
         async with postgres.acquired(self._pool) as connection:
             return bool(await connection.fetchval(SQL.stop_requested, turn_id))
+
+
+def access_of(session: Session, shares: Sequence[Share], who: Who) -> Access | None:
+    """What `who` may do with a session: as its owner, as a user it is shared with, or by a link; None: nothing."""
+    if who.name is not None and session.owner == who.name:
+        return "own"
+    now = datetime.now(UTC)
+    best: Access | None = None
+    for share in shares:
+        if share.expires_at is not None and share.expires_at <= now:
+            continue
+        if share.user_name is not None and share.user_name == who.name:
+            granted: Access = share.role
+        elif share.token_hash is not None and share.token_hash == who.link:
+            # Whoever holds a link may look; to run code takes a user that Jupyter knows.
+            granted = share.role if who.name is not None else "read"
+        else:
+            continue
+        best = granted if best is None or LEVELS.index(granted) > LEVELS.index(best) else best
+    return best
 
 
 def _pick(model: type[Any], row: Any, **more: Any) -> Any:

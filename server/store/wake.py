@@ -30,11 +30,20 @@ class Wakeups:
         self._dsn = dsn
         self._readers: dict[SessionId, set[asyncio.Event]] = defaultdict(set)
         self._watchers: list[Callable[[SessionId, str], None]] = []
+        self._states: list[Callable[[bool], None]] = []
         self.listening = asyncio.Event()
 
     def watch(self, watcher: Callable[[SessionId, str], None]) -> None:
         """Calls `watcher(session_id, event_type)` for the last event of every append, of any process."""
         self._watchers.append(watcher)
+
+    def watch_state(self, watcher: Callable[[bool], None]) -> None:
+        """Calls `watcher(listening)` whenever the listener starts or stops to hear everything."""
+        self._states.append(watcher)
+
+    def _tell(self, listening: bool) -> None:
+        for watcher in self._states:
+            watcher(listening)
 
     @contextmanager
     def of(self, session_id: SessionId) -> Iterator[asyncio.Event]:
@@ -70,6 +79,7 @@ class Wakeups:
             try:
                 await connection.add_listener(CHANNEL, self._heard)
                 self.listening.set()
+                self._tell(True)
                 self._wake_all()
                 await lost.wait()
                 log.warning("postgres_listener_lost")
@@ -77,6 +87,7 @@ class Wakeups:
                 log.warning("postgres_listener_failed", error=str(error))
             finally:
                 self.listening.clear()
+                self._tell(False)
                 connection.terminate()
             await asyncio.sleep(RECONNECT_S)
 

@@ -14,6 +14,7 @@ import openapi_spec_validator
 import pytest
 from cellwright.extension.routes import ROUTES
 
+from tests.api.bodies import body_of
 from tests.api.conftest import UPLOAD_LIMIT_BYTES
 from tests.doubles.openai_server import OpenAIServer, Say, cell
 from tests.jupyter import JupyterServer
@@ -50,15 +51,9 @@ def test_nobody_gets_in_without_a_token(jupyter: JupyterServer, route: Any) -> N
 @pytest.mark.parametrize("route", [r for r in ROUTES if "{" in r.path], ids=lambda r: f"{r.method} {r.path}")
 def test_what_is_not_there_is_404(jupyter: JupyterServer, route: Any) -> None:
     """An unknown id, and one that is no id at all, are answered alike."""
-    bodies = {"query": {"query": "q"}, "execute": {"source": "1"}}
     for name in (ABSENT, "nonsense", "%00", "..%2f..", "a" * 3_000):
         path = re.sub(r"\{(\w+)\}", lambda m, name=name: "interrupt" if m[1] == "action" else name, route.path)
-        more: dict[str, Any] = {}
-        if route.takes == "multipart/form-data":
-            more["files"] = {"file": ("a.csv", b"a\n1\n")}
-        elif route.body is not None:
-            more["json"] = next((b for n, b in bodies.items() if path.endswith(n)), {"title": "t"})
-        problem(jupyter.http.request(route.method, path, **more), 404)
+        problem(jupyter.http.request(route.method, path, **body_of(route)), 404)
 
 
 def test_unknown_paths_and_methods(jupyter: JupyterServer) -> None:

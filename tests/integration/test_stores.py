@@ -168,9 +168,9 @@ async def test_shared_objects_live_as_long_as_one_refers(app: Cellwright) -> Non
     session = await app.sessions.create(OWNER)
     one, two = [await app.artifacts.add_bytes(session.id, b"same", f"{n}.txt", created_by="api") for n in (1, 2)]
     assert one.sha256 == two.sha256
-    await app.artifacts.delete(one)
+    await app.artifacts.delete(one, OWNER)
     assert await read_all(app.artifacts.objects, two.sha256) == b"same"
-    await app.artifacts.delete(two)
+    await app.artifacts.delete(two, OWNER)
     with pytest.raises(KeyError):
         await read_all(app.artifacts.objects, two.sha256)
 

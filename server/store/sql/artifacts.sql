@@ -5,9 +5,6 @@ ON CONFLICT (sha256) DO UPDATE SET created_at = now();
 -- name: refer
 INSERT INTO object_refs (sha256, session_id, holder) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
 
--- name: unrefer
-DELETE FROM object_refs WHERE sha256 = $1 AND session_id = $2 AND holder = $3;
-
 -- name: take_unreferenced
 -- The lock on the object's row keeps a writer that is about to refer to it waiting until it is gone.
 DELETE FROM objects o
@@ -25,19 +22,46 @@ SELECT DISTINCT sha256 FROM object_refs WHERE session_id = $1;
 
 -- name: insert_artifact
 INSERT INTO artifacts (id, session_id, turn_id, message_id, cell_id, name, file_type, kind, mime_type, description,
-                       tags, parents, derived_from, created_by, metadata)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                       tags, parents, derived_from, created_by, metadata, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 RETURNING created_at;
-
--- name: fail_artifact
-UPDATE artifacts SET status = 'failed' WHERE id = $1 AND status = 'pending';
 
 -- name: forget_pending
 DELETE FROM artifacts WHERE id = $1 AND status = 'pending';
 
 -- name: artifact
-SELECT a.* FROM artifacts a JOIN sessions s ON s.id = a.session_id
-WHERE a.id = $1 AND a.status = 'ready' AND ($2::text IS NULL OR s.owner = $2);
+SELECT * FROM artifacts WHERE id = $1 AND status = 'ready';
+
+-- name: lock_artifact
+SELECT id FROM artifacts WHERE id = $1 AND status = 'ready' FOR SHARE;
+
+-- name: ancestors
+WITH RECURSIVE line AS (
+    SELECT a.*, 1 AS depth FROM artifacts a WHERE a.id::text = ANY ($1::text[])
+    UNION
+    SELECT a.*, line.depth + 1 FROM line JOIN artifacts a ON line.parents ? a.id::text WHERE line.depth < 50
+)
+SELECT DISTINCT ON (id) * FROM line WHERE status = 'ready' ORDER BY id, depth;
+
+-- name: children
+SELECT * FROM artifacts WHERE (parents ? $1::text OR derived_from = $1::text) AND status = 'ready' ORDER BY created_at;
+
+-- name: expired
+SELECT * FROM artifacts WHERE expires_at <= now() AND status = 'ready' ORDER BY expires_at LIMIT 1000;
+
+-- name: count_pending
+SELECT count(*) FROM artifacts WHERE status <> 'ready' AND created_at < now() - make_interval(secs => $1);
+
+-- name: drop_pending
+WITH gone AS (
+    DELETE FROM artifacts WHERE status <> 'ready' AND created_at < now() - make_interval(secs => $1) RETURNING id
+) SELECT count(*) FROM gone;
+
+-- name: known_objects
+SELECT sha256 FROM objects WHERE sha256 = ANY ($1::text[]);
+
+-- name: referenced_objects
+SELECT DISTINCT sha256 FROM object_refs WHERE sha256 > $1 ORDER BY sha256 LIMIT $2;
 
 -- name: same_artifact
 SELECT * FROM artifacts
@@ -58,7 +82,9 @@ WHERE session_id = $1 AND status = 'ready'
   AND ($3::text IS NULL OR file_type = $3)
   AND ($4::text IS NULL OR cell_id = $4)
   AND ($5::uuid IS NULL OR message_id = $5)
-ORDER BY created_at DESC, id LIMIT $6 OFFSET $7;
+  AND ($6::jsonb IS NULL OR tags @> $6)
+  AND ($7::text IS NULL OR tags ? $7)
+ORDER BY created_at DESC, id LIMIT $8 OFFSET $9;
 
 -- name: count_artifacts
 SELECT count(*) FROM artifacts
@@ -66,10 +92,9 @@ WHERE session_id = $1 AND status = 'ready'
   AND ($2::text IS NULL OR kind = $2)
   AND ($3::text IS NULL OR file_type = $3)
   AND ($4::text IS NULL OR cell_id = $4)
-  AND ($5::uuid IS NULL OR message_id = $5);
+  AND ($5::uuid IS NULL OR message_id = $5)
+  AND ($6::jsonb IS NULL OR tags @> $6)
+  AND ($7::text IS NULL OR tags ? $7);
 
 -- name: count_access
 UPDATE artifacts SET access_count = access_count + 1, last_accessed = now() WHERE id = $1;
-
--- name: delete_artifact
-DELETE FROM artifacts WHERE id = $1 RETURNING session_id, sha256;

@@ -29,6 +29,9 @@ WHERE before < $4 ORDER BY seq;
 -- name: events_of_turn
 SELECT session_id, seq, turn_id, type, payload, at FROM events WHERE turn_id = $1 ORDER BY seq;
 
+-- name: events_of_type
+SELECT session_id, seq, turn_id, type, payload, at FROM events WHERE session_id = $1 AND type = $2 ORDER BY seq;
+
 -- name: variables_lost
 -- Whether the kernel lost its variables since a model last spoke in another turn than $2.
 SELECT payload ->> 'cause' FROM events

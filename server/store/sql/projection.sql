@@ -46,6 +46,33 @@ INSERT INTO messages (id, session_id, turn_id, seq, role, content, code, thought
                       model, agent, response_time_ms, is_error, metadata, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
+-- name: edit_message
+UPDATE messages SET content = $2 WHERE id = $1;
+
+-- name: delete_message
+WITH gone AS (DELETE FROM messages WHERE id = $1 AND session_id = $2 RETURNING session_id)
+UPDATE sessions SET message_count = message_count - 1 WHERE id IN (SELECT session_id FROM gone);
+
+-- name: set_context
+UPDATE sessions SET context = $2 WHERE id = $1;
+
+-- name: set_summary
+UPDATE sessions SET summary = $2 WHERE id = $1;
+
+-- name: change_artifact
+UPDATE artifacts SET
+    kind = coalesce($2::jsonb ->> 'kind', kind),
+    description = coalesce($2::jsonb ->> 'description', description),
+    tags = coalesce($2::jsonb -> 'tags', tags),
+    parents = coalesce($2::jsonb -> 'parents', parents),
+    expires_at = CASE WHEN $2::jsonb ? 'expires_at' THEN ($2::jsonb ->> 'expires_at')::timestamptz ELSE expires_at END
+WHERE id = $1;
+
+-- name: delete_artifact
+WITH gone AS (DELETE FROM artifacts WHERE id = $1 AND session_id = $2 RETURNING id, sha256)
+DELETE FROM object_refs r USING gone
+WHERE r.sha256 = gone.sha256 AND r.session_id = $2 AND r.holder = 'artifact:' || gone.id;
+
 -- name: add_tool_result
 UPDATE messages SET tool_results = tool_results || jsonb_build_array($2::jsonb) WHERE id = $1;
 
@@ -58,7 +85,7 @@ INSERT INTO cell_runs (execution_id, session_id, turn_id, message_id, cell_id, c
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
 
 -- name: end_run
-UPDATE cell_runs SET status = $2, cause = $3, execution_count = $4, duration_ms = $5, ended_at = $6
+UPDATE cell_runs SET status = $2, cause = $3, execution_count = $4, duration_ms = $5, ended_at = $6, text = $7
 WHERE execution_id = $1;
 
 -- name: set_revision

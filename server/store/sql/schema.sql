@@ -32,6 +32,9 @@ CREATE TABLE sessions (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     last_activity timestamptz NOT NULL DEFAULT now(),
+    -- What it knows by itself, and the summary that stands for its older turns.
+    context jsonb NOT NULL DEFAULT '{}',
+    summary jsonb,
     UNIQUE (owner, key)
 );
 CREATE INDEX sessions_by_activity ON sessions (owner, last_activity DESC, id);
@@ -138,7 +141,8 @@ CREATE TABLE cell_runs (
     kernel_id text,
     kernel_incarnation integer NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT now(),
-    ended_at timestamptz
+    ended_at timestamptz,
+    text text NOT NULL DEFAULT ''
 );
 CREATE INDEX cell_runs_by_turn ON cell_runs (turn_id, started_at);
 CREATE INDEX cell_runs_by_session ON cell_runs (session_id, started_at);
@@ -269,3 +273,55 @@ BEGIN
     END IF;
     RETURN (behind + following) * 0.5;
 END $$;
+
+-- The words of a text, those of file names and code too, in any language.
+CREATE FUNCTION words(in_text text) RETURNS tsvector LANGUAGE sql IMMUTABLE AS $$
+    SELECT to_tsvector('simple'::regconfig, translate(left(in_text, 100000), '._-/\:(){}[]<>=+*",;''`|', '                        '))
+$$;
+CREATE INDEX messages_by_words ON messages USING gin (words(content));
+CREATE INDEX cell_runs_by_source ON cell_runs USING gin (words(source));
+CREATE INDEX cell_runs_by_text ON cell_runs USING gin (words(text));
+CREATE INDEX artifacts_by_words ON artifacts USING gin (words(name || ' ' || description));
+CREATE INDEX artifacts_by_expiry ON artifacts (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX events_of_usage ON events (at) WHERE type = 'message.completed';
+
+-- With a user, or with whoever holds a link.
+CREATE TABLE shares (
+    id uuid PRIMARY KEY,
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    role text NOT NULL CHECK (role IN ('read', 'write')),
+    user_name text,
+    token_hash text UNIQUE,
+    created_by text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz,
+    CHECK ((user_name IS NULL) <> (token_hash IS NULL)),
+    UNIQUE (session_id, user_name)
+);
+CREATE INDEX shares_by_user ON shares (user_name) WHERE user_name IS NOT NULL;
+
+CREATE TABLE preferences (
+    owner text PRIMARY KEY,
+    chosen jsonb NOT NULL DEFAULT '{}',
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Up to which event each user has seen a session.
+CREATE TABLE seen (
+    owner text NOT NULL,
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    seq bigint NOT NULL,
+    PRIMARY KEY (owner, session_id)
+);
+
+-- Answers to requests that carried an Idempotency-Key; no status yet: under way.
+CREATE TABLE repeats (
+    owner text NOT NULL,
+    key text NOT NULL,
+    request text NOT NULL,
+    status integer,
+    answer jsonb,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (owner, key)
+);
+CREATE INDEX repeats_by_age ON repeats (created_at);

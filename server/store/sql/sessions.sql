@@ -6,39 +6,80 @@ ON CONFLICT (owner, key) DO NOTHING
 RETURNING id;
 
 -- name: session
-SELECT * FROM sessions WHERE id = $1 AND ($2::text IS NULL OR owner = $2);
+SELECT * FROM sessions WHERE id = $1;
+
+-- name: shares
+SELECT * FROM shares WHERE session_id = $1 ORDER BY created_at;
+
+-- name: insert_share
+INSERT INTO shares (id, session_id, role, user_name, token_hash, created_by, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (session_id, user_name) DO UPDATE
+    SET role = excluded.role, expires_at = excluded.expires_at, created_by = excluded.created_by
+RETURNING *;
+
+-- name: share
+SELECT * FROM shares WHERE id = $1;
+
+-- name: delete_share
+DELETE FROM shares WHERE id = $1;
+
+-- name: session_of_notebook
+SELECT id FROM sessions WHERE notebook_path = $1 LIMIT 1;
 
 -- name: session_by_key
-SELECT * FROM sessions WHERE owner = $2 AND key = $1;
+SELECT id FROM sessions WHERE owner = $2 AND key = $1;
 
 -- name: list_sessions
-SELECT * FROM sessions
-WHERE owner = $1
+WITH shared AS (
+    SELECT session_id, role FROM shares WHERE user_name = $1 AND (expires_at IS NULL OR expires_at > now())
+)
+SELECT s.*, CASE WHEN s.owner = $1 THEN 'own' ELSE shared.role END AS access,
+    (SELECT count(*) FROM messages m LEFT JOIN seen ON seen.session_id = s.id AND seen.owner = $1
+     WHERE m.session_id = s.id AND m.role = 'assistant' AND m.seq > coalesce(seen.seq, 0)) AS unread
+FROM sessions s LEFT JOIN shared ON shared.session_id = s.id
+WHERE (s.owner = $1 OR shared.role IS NOT NULL)
   AND ($2::text IS NULL OR strpos(lower(title), lower($2)) > 0
-       OR EXISTS (SELECT FROM messages m WHERE m.session_id = sessions.id AND strpos(lower(m.content), lower($2)) > 0))
+       OR EXISTS (SELECT FROM messages m WHERE m.session_id = s.id AND strpos(lower(m.content), lower($2)) > 0))
   AND ($3::text IS NULL OR status = $3)
   AND ($4::text IS NULL OR agent = $4)
   AND ($5::jsonb IS NULL OR metadata @> $5)
 ORDER BY last_activity DESC, id LIMIT $6 OFFSET $7;
 
 -- name: count_sessions
-SELECT count(*) FROM sessions
-WHERE owner = $1
+SELECT count(*) FROM sessions s
+WHERE (owner = $1 OR id IN (SELECT session_id FROM shares
+                            WHERE user_name = $1 AND (expires_at IS NULL OR expires_at > now())))
   AND ($2::text IS NULL OR strpos(lower(title), lower($2)) > 0
-       OR EXISTS (SELECT FROM messages m WHERE m.session_id = sessions.id AND strpos(lower(m.content), lower($2)) > 0))
+       OR EXISTS (SELECT FROM messages m WHERE m.session_id = s.id AND strpos(lower(m.content), lower($2)) > 0))
   AND ($3::text IS NULL OR status = $3)
   AND ($4::text IS NULL OR agent = $4)
   AND ($5::jsonb IS NULL OR metadata @> $5);
 
+-- name: unread
+SELECT count(*) FROM messages m
+WHERE m.session_id = $1 AND m.role = 'assistant'
+  AND m.seq > coalesce((SELECT seq FROM seen WHERE session_id = $1 AND owner = $2), 0);
+
+-- name: saw
+INSERT INTO seen (owner, session_id, seq) VALUES ($1, $2, $3)
+ON CONFLICT (owner, session_id) DO UPDATE SET seq = greatest(seen.seq, excluded.seq);
+
+-- name: last_run
+SELECT source, text, status FROM cell_runs WHERE session_id = $1 ORDER BY started_at DESC LIMIT 1;
+
+-- name: message
+SELECT * FROM messages WHERE id = $1;
+
 -- name: delete_session
-DELETE FROM sessions WHERE id = $1 RETURNING workspace, notebook_path;
+WITH gone AS (DELETE FROM sessions WHERE id = $1 RETURNING id)
+SELECT pg_notify('cellwright_events', id || ':0:session.deleted') FROM gone;
 
 -- name: lock_session
 SELECT turn_count, status FROM sessions WHERE id = $1 FOR UPDATE;
 
 -- name: turn
-SELECT t.* FROM turns t JOIN sessions s ON s.id = t.session_id
-WHERE t.id = $1 AND ($2::text IS NULL OR s.owner = $2);
+SELECT * FROM turns WHERE id = $1;
 
 -- name: turn_by_number
 SELECT * FROM turns WHERE session_id = $1 AND n = $2;
@@ -67,7 +108,11 @@ WITH RECURSIVE path AS (
 SELECT * FROM path ORDER BY n DESC LIMIT $2;
 
 -- name: messages_of_turns
-SELECT * FROM messages WHERE turn_id = ANY ($1::uuid[]) ORDER BY seq;
+-- Those of the turns, and those that a client added since the first of them.
+SELECT * FROM messages
+WHERE turn_id = ANY ($1::uuid[])
+   OR (session_id = $2 AND turn_id IS NULL AND seq > (SELECT min(seq) FROM messages WHERE turn_id = ($1::uuid[])[1]))
+ORDER BY seq;
 
 -- name: list_messages
 SELECT * FROM messages WHERE session_id = $1 ORDER BY seq LIMIT $2 OFFSET $3;
@@ -89,3 +134,14 @@ WHERE kernel_id IS NOT NULL AND ($1::text[] IS NULL OR kernel_id = ANY ($1));
 
 -- name: last_activity
 SELECT id, last_activity FROM sessions WHERE id = ANY ($1::uuid[]);
+
+-- name: artifact_names
+SELECT a.name FROM artifacts a LEFT JOIN turns t ON t.id = a.turn_id
+WHERE a.session_id = $1 AND a.status = 'ready' AND ($2::integer IS NULL OR t.n IS NULL OR t.n <= $2)
+GROUP BY a.name ORDER BY min(a.created_at);
+
+-- name: unused_for
+SELECT id FROM sessions s
+WHERE last_activity < now() - make_interval(secs => $1)
+  AND NOT EXISTS (SELECT FROM turns t WHERE t.session_id = s.id AND t.status IN ('queued', 'running'))
+LIMIT 1000;

@@ -1,0 +1,192 @@
+"""A session over a WebSocket: its events out; questions, stops and decisions in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Annotated, Any, Literal
+
+import structlog
+from cellwright.extension import problems, sse
+from cellwright.extension.endpoint import RESOURCE
+from cellwright.extension.handlers.models import Body
+from cellwright.extension.handlers.turns import Ask, Decision
+from cellwright.extension.identity import owner
+from cellwright.server.domain import LEVELS, Access, Session, TurnRequest, Who
+from cellwright.server.errors import CellwrightError, Forbidden, Invalid, NotFound, TooMany
+from jupyter_core.utils import ensure_async
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.base.websocket import WebSocketMixin
+from jupyter_server.extension.handler import ExtensionHandlerMixin
+from pydantic import Field, TypeAdapter, ValidationError
+from tornado import web, websocket
+
+MAX_MESSAGE_BYTES = 16 << 20
+WAITING = 100
+log = structlog.get_logger(__name__)
+
+
+class _Said(Body):
+    id: str = Field("", max_length=200, description="Comes back with the answer")
+
+
+class SayQuery(_Said, Ask):
+    type: Literal["query"]
+
+
+class SayStop(_Said):
+    type: Literal["stop"]
+    turn_id: str
+
+
+class SayApprove(_Said, Decision):
+    type: Literal["approve"]
+    turn_id: str
+    call_id: str
+
+
+SAID: TypeAdapter[SayQuery | SayStop | SayApprove] = TypeAdapter(
+    Annotated[SayQuery | SayStop | SayApprove, Field(discriminator="type")]
+)
+
+
+class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, JupyterHandler):
+    """`…/ws?after=N`: every event as `{event, id, data}`; answers as `{event: "accepted"|"problem", re, data}`."""
+
+    auth_resource = RESOURCE
+
+    def initialize(self, name: str) -> None:
+        super().initialize(name)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: asyncio.Queue[str] = asyncio.Queue(WAITING)
+
+    @property
+    def max_message_size(self) -> int:
+        return MAX_MESSAGE_BYTES
+
+    async def get(self, session: str) -> None:
+        user = self.current_user
+        if user is None:
+            raise web.HTTPError(403, "Log in, or send the server's token.")
+        extension = self.settings["cellwright_extension"]
+        if extension.opened is not None and not extension.opened.done():
+            await asyncio.shield(extension.opened)
+        if extension.failed is not None:
+            raise web.HTTPError(503, "Cellwright is not running.")
+        self._app = extension.cellwright
+        self._who = Who(name=owner(self))
+        after = self.get_argument("after", "0")
+        if not (after.isascii() and after.isdigit() and len(after) < 19):
+            raise web.HTTPError(422, "after is not the number of an event.")
+        self._after = int(after)
+        await self._authorized("read")
+        try:
+            self._session = await self._may(session, "read")
+        except NotFound as error:
+            raise web.HTTPError(404, "There is no such session.") from error
+        await super().get(session)
+
+    async def _authorized(self, action: str) -> None:
+        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
+            raise web.HTTPError(403, f"You may not {action} here.")
+
+    async def _may(self, session: str, level: Access) -> Session:
+        found: Session = await self._app.rows.find(session, self._who)
+        if LEVELS.index(found.access) < LEVELS.index(level):
+            raise Forbidden(f"The session is shared with you to {found.access} it: this needs more.")
+        return found
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        super().open(*args, **kwargs)
+        self._tasks = [
+            asyncio.create_task(self._tell(), name="socket out"),
+            asyncio.create_task(self._listen(), name="socket in"),
+        ]
+
+    async def _tell(self) -> None:
+        """Sends events at the client's pace, until it goes or may no longer see them."""
+        try:
+            async with contextlib.aclosing(sse.events(self._app, self._session.id, self._after)) as events:
+                async for kind, data, number in events:
+                    if kind in ("", "session.shared"):
+                        await self._may(self._session.id, "read")
+                    if kind:
+                        await self._send({"event": kind, "id": number, "data": data})
+        except (NotFound, Forbidden):
+            self.close(4404, "There is no such session.")
+        except websocket.WebSocketClosedError:
+            pass
+        except CellwrightError as error:
+            self.close(1013, str(error)[:100])
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await self.write_message(json.dumps(message, ensure_ascii=False, default=str))
+
+    async def on_message(self, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            self.close(1003, "Send JSON as text.")
+            return
+        # One after the other, and a client that says more than is done waits.
+        await self._waiting.put(message)
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self._waiting.get()
+            said: Any = None
+            try:
+                said = SAID.validate_json(message)
+                await self._authorized("execute")
+                await self._within_rate()
+                await self._send({"event": "accepted", "re": said.id, "data": await self._do(said)})
+            except websocket.WebSocketClosedError:
+                return
+            except Exception as error:
+                found = problems.problem(error)
+                if found.status == 500:
+                    log.exception("socket_message_failed")
+                told = {"event": "problem", "re": said.id if said is not None else _id(message)}
+                with contextlib.suppress(websocket.WebSocketClosedError):
+                    await self._send({**told, "data": problems.body(found)})
+
+    async def _within_rate(self) -> None:
+        limit = self._app.settings.rate_limit
+        if limit:
+            made, again_s = await self._app.hot.count(str(self._who.name), 60)
+            if made > limit:
+                raise TooMany(limit, again_s)
+
+    async def _do(self, said: SayQuery | SayStop | SayApprove) -> dict[str, Any]:
+        session = await self._may(self._session.id, "write")
+        if isinstance(said, SayQuery):
+            if said.images or said.documents:
+                raise Invalid("Send images and documents by POST …/query.")
+            request = TurnRequest(
+                **said.model_dump(include={"agent", "model", "max_iterations", "file_ids", "approval"}),
+                asked_by=str(self._who.name),
+            )
+            reject = said.when_busy == "reject"
+            turn = await self._app.turns.ask(session, said.query, request, reject_when_busy=reject)
+            return {"turn_id": turn.id, "n": turn.n}
+        turn = await self._app.rows.turn(said.turn_id)
+        if turn.session_id != session.id:
+            raise NotFound("turn", said.turn_id)
+        if isinstance(said, SayStop):
+            await self._app.turns.stop(turn)
+            return {"turn_id": turn.id, "n": turn.n}
+        decided = await self._app.turns.decide(
+            turn, said.call_id, said.decision, said.source, said.reason, str(self._who.name)
+        )
+        return {"turn_id": turn.id, "call_id": decided.call_id, "decision": decided.decision}
+
+    def on_close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        super().on_close()
+
+
+def _id(message: str) -> str:
+    """What a message that does not validate calls itself, if it does."""
+    with contextlib.suppress(ValueError, AttributeError, ValidationError):
+        return str(json.loads(message).get("id", ""))[:200]
+    return ""

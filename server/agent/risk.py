@@ -1,0 +1,428 @@
+"""Which cells are risky: by their syntax tree, not by words in them.
+
+A cell is risky when it installs, deletes, writes outside the workspace, starts processes, reaches the network, or runs
+code that cannot be judged from here. This decides who is asked, not what is possible: a kernel is kept inside by its
+isolation (docs/kernels.md).
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+INSTALLS = "installs packages"
+DELETES = "deletes files"
+WRITES = "writes outside the workspace"
+STARTS = "starts processes"
+NETWORK = "reaches the network"
+UNKNOWN = "runs code that cannot be judged beforehand"
+UNREADABLE = "is not Python that can be read"
+
+MODULES: dict[str, str] = {
+    **dict.fromkeys(("subprocess", "pty", "multiprocessing", "pexpect", "sh", "plumbum", "invoke", "fabric"), STARTS),
+    **dict.fromkeys(
+        (
+            *("requests", "httpx", "aiohttp", "urllib3", "socket", "socketserver", "ftplib", "smtplib", "imaplib"),
+            *("poplib", "telnetlib", "xmlrpc", "paramiko", "boto3", "botocore", "websocket", "websockets", "ssl"),
+            *("gspread", "tweepy", "yfinance", "pycurl", "asyncssh", "minio", "psycopg", "psycopg2", "pymongo"),
+            *("asyncpg", "redis", "pymysql", "kaggle", "huggingface_hub", "openai", "litellm", "anthropic"),
+            *("webbrowser", "nntplib", "wget", "s3fs", "gcsfs", "adlfs", "pandas_datareader", "selenium"),
+        ),
+        NETWORK,
+    ),
+    **dict.fromkeys(("pip", "ensurepip", "conda", "micropip", "piplite", "setuptools"), INSTALLS),
+    **dict.fromkeys(("ctypes", "cffi", "importlib", "runpy", "code", "codeop", "marshal"), UNKNOWN),
+}
+PARTS: dict[str, str] = {
+    "urllib.request": NETWORK,
+    "http.client": NETWORK,
+    "http.server": NETWORK,
+    "concurrent.futures.ProcessPoolExecutor": STARTS,
+    "asyncio.create_subprocess_exec": STARTS,
+    "asyncio.create_subprocess_shell": STARTS,
+    "asyncio.open_connection": NETWORK,
+    "asyncio.start_server": NETWORK,
+    "shutil.rmtree": DELETES,
+    "shutil.move": DELETES,
+    "send2trash": DELETES,
+    "sys.modules": UNKNOWN,
+    "builtins": UNKNOWN,
+    "ray": STARTS,
+    "sklearn.datasets.fetch_": NETWORK,
+    "seaborn.load_dataset": NETWORK,
+    "statsmodels.datasets.get_rdataset": NETWORK,
+}
+OF_OS = {
+    **dict.fromkeys(("remove", "unlink", "rmdir", "removedirs", "truncate"), DELETES),
+    **dict.fromkeys(("rename", "renames", "replace"), WRITES),
+    **dict.fromkeys(("symlink", "link", "chmod", "chown", "mknod", "mkfifo", "chroot", "fchmod", "lchown"), WRITES),
+    **dict.fromkeys(
+        ("system", "popen", "fork", "forkpty", "startfile", "posix_spawn", "posix_spawnp", "kill", "killpg"), STARTS
+    ),
+}
+DELETING_METHODS = {"unlink", "rmdir", "rmtree"}
+STARTING_METHODS = {"system", "getoutput", "getoutputs", "run_cell_magic", "run_line_magic"}
+WRITING_METHODS = {"write_text", "write_bytes", "mkdir", "touch", "symlink_to", "hardlink_to"}
+RENAMING_METHODS = {"rename", "replace"}
+COPYING = {"copy", "copy2", "copyfile", "copytree", "make_archive", "unpack_archive"}
+JUDGED_NAMES = {"exec": UNKNOWN, "eval": UNKNOWN, "compile": UNKNOWN, "__import__": UNKNOWN, "breakpoint": UNKNOWN}
+DANGEROUS_ATTRIBUTES = {
+    "__subclasses__",
+    "__globals__",
+    "__builtins__",
+    "__code__",
+    "__loader__",
+    "__import__",
+    "__mro__",
+    "__bases__",
+}
+PATH_ARGUMENTS = {"path", "fname", "file", "filename", "path_or_buf", "excel_writer", "buf", "name", "dst", "con"}
+URL = re.compile(r"^[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
+LOCAL_URL = re.compile(r"^(file|memory|sqlite)://", re.IGNORECASE)
+SHELL_MAGICS = {"system", "sx", "bash", "sh", "script", "cmd", "perl", "ruby", "svg_system", "!", "python2"}
+MAGICS = {"pip": INSTALLS, "conda": INSTALLS, "mamba": INSTALLS, "uv": INSTALLS, "micromamba": INSTALLS}
+HARMLESS_MAGICS = {
+    *("matplotlib", "time", "timeit", "whos", "who", "who_ls", "pinfo", "pinfo2", "precision", "pwd", "lsmagic"),
+    *(
+        "config",
+        "autoreload",
+        "load_ext",
+        "capture",
+        "prun",
+        "memit",
+        "pdoc",
+        "psource",
+        "history",
+        "psearch",
+        "pprint",
+    ),
+    *("html", "latex", "markdown", "svg", "javascript", "js", "xmode", "colors", "page", "env", "cd"),
+}
+MAGIC_CALLS = {"run_line_magic", "run_cell_magic"}
+
+
+def reasons(source: str, workspace: str = ".") -> list[str]:
+    """Why a cell is risky, each reason once with the line it stands in; empty for a harmless one."""
+    try:
+        python = _plain_python(source)
+        with _quiet():
+            tree = ast.parse(python)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # It will fail in the kernel as well, but what exactly runs before it does is not to be seen.
+        return [UNREADABLE] if source.strip() else []
+    found: dict[str, int] = {}
+    for reason, line in _Judge(os.path.realpath(workspace)).judge(tree):
+        found.setdefault(reason, line)
+    return [f"{reason} (line {line})" for reason, line in found.items()]
+
+
+def _quiet() -> Any:
+    import warnings
+
+    caught = warnings.catch_warnings()
+    caught.__enter__()
+    warnings.simplefilter("ignore")
+
+    class _Held:
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *told: Any) -> None:
+            caught.__exit__(*told)
+
+    return _Held()
+
+
+def _plain_python(source: str) -> str:
+    """The cell as Python: IPython's magics and shell escapes become calls."""
+    return str(_transformer().transform_cell(source))
+
+
+@cache
+def _transformer() -> Any:
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    return TransformerManager()
+
+
+class _Judge:
+    def __init__(self, workspace: str) -> None:
+        self._workspace = workspace
+        self._names: dict[str, str] = {}
+        """What a name of the cell stands for: `pd` for `pandas`, `rm` for `os.remove`."""
+        self._texts: dict[str, str] = {}
+        """Names that hold one piece of text."""
+
+    def judge(self, tree: ast.AST) -> Iterator[tuple[str, int]]:
+        self._names |= {"os": "os", "pathlib": "pathlib", "Path": "pathlib.Path", "shutil": "shutil", "sys": "sys"}
+        assigned: dict[str, int] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    self._names[alias.asname or alias.name.split(".")[0]] = (
+                        alias.name if alias.asname else alias.name.split(".")[0]
+                    )
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    self._names[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+            elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                name = node.targets[0].id
+                assigned[name] = assigned.get(name, 0) + 1
+                text = self._text(node.value)
+                if text is not None:
+                    self._texts[name] = text
+                qualified = self._qualified(node.value)
+                if qualified is not None and not isinstance(node.value, ast.Name | ast.Call):
+                    self._names.setdefault(name, qualified)
+                elif isinstance(node.value, ast.Name):
+                    self._names.setdefault(name, qualified or node.value.id)
+        for name, count in assigned.items():
+            if count > 1:
+                self._texts.pop(name, None)
+        for node in ast.walk(tree):
+            line = getattr(node, "lineno", 1)
+            for reason in self._of(node):
+                yield reason, line
+
+    def _of(self, node: ast.AST) -> Iterator[str]:
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    yield from _of_module(alias.name)
+            case ast.ImportFrom(module=module, names=names):
+                for alias in names:
+                    yield from _of_module(f"{module or ''}.{alias.name}")
+            case ast.Call():
+                yield from self._of_call(node)
+            case ast.Attribute(attr=attribute):
+                if attribute in DANGEROUS_ATTRIBUTES:
+                    yield UNKNOWN
+                yield from self._of_name(self._qualified(node))
+            case ast.Name(id=name, ctx=ast.Load()):
+                if name in JUDGED_NAMES and name not in self._names:
+                    yield JUDGED_NAMES[name]
+                if name in ("__builtins__", "__loader__"):
+                    yield UNKNOWN
+                yield from self._of_name(self._names.get(name))
+            case ast.Constant(value=str(text)) if URL.match(text) and not LOCAL_URL.match(text):
+                pass  # Text alone reaches nothing: calls that are given it do.
+            case _:
+                pass
+
+    def _of_name(self, name: str | None) -> Iterator[str]:
+        if name is None:
+            return
+        head, _, tail = name.partition(".")
+        if head in ("os", "posix", "nt") and tail:
+            first = tail.split(".")[0]
+            if first in OF_OS and first not in ("rename", "renames", "replace"):
+                yield OF_OS[first]
+            elif first.startswith(("exec", "spawn")):
+                yield STARTS
+        elif tail or head in ("sh",):
+            yield from _of_module(name)
+
+    def _of_call(self, node: ast.Call) -> Iterator[str]:
+        name = self._qualified(node.func)
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else None
+        if name is None and method is None and not isinstance(node.func, ast.Name | ast.Lambda | ast.Call):
+            yield UNKNOWN  # A call of what is looked up: tools["x"]()
+        if name in ("getattr", "setattr") and len(node.args) > 1 and self._text(node.args[1]) is None:
+            target = self._qualified(node.args[0])
+            if target is not None and target.split(".")[0] in {*MODULES, "os", "shutil", "sys", "builtins", "posix"}:
+                yield UNKNOWN
+        elif name == "getattr" and len(node.args) > 1:
+            target = self._qualified(node.args[0])
+            if target is not None:
+                yield from self._of_name(f"{target}.{self._text(node.args[1])}")
+        if name in ("vars", "globals", "locals") and not node.args and name != "locals":
+            yield UNKNOWN
+        yield from self._of_magic(node, method)
+        yield from self._of_paths(node, name, method)
+        for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+            text = self._text(argument)
+            if text is not None and URL.match(text) and not LOCAL_URL.match(text) and _opens(name, method):
+                yield NETWORK
+
+    def _of_magic(self, node: ast.Call, method: str | None) -> Iterator[str]:
+        on = node.func.value if isinstance(node.func, ast.Attribute) else None
+        ours = isinstance(on, ast.Call) and isinstance(on.func, ast.Name) and on.func.id == "get_ipython"
+        if not ours:
+            return
+        if method in ("system", "getoutput"):
+            said = self._text(node.args[0]) if node.args else ""
+            installs = re.search(r"\b(pip3?|conda|mamba|uv|apt(-get)?|npm|brew)\b.*\b(install|add|sync)\b", said or "")
+            yield INSTALLS if installs else STARTS
+        elif method in MAGIC_CALLS:
+            magic = (self._text(node.args[0]) if node.args else None) or ""
+            if magic in MAGICS:
+                yield MAGICS[magic]
+            elif magic in SHELL_MAGICS:
+                yield STARTS
+            elif magic in ("time", "timeit", "capture", "prun"):
+                body = self._text(node.args[-1]) or ""
+                yield from (reason.rsplit(" (line", 1)[0] for reason in reasons(body, self._workspace))
+            elif magic == "writefile":
+                path = (self._text(node.args[1]) or "").removeprefix("-a").strip()
+                if self._outside(path):
+                    yield WRITES
+            elif magic not in HARMLESS_MAGICS:
+                yield UNKNOWN
+
+    def _of_paths(self, node: ast.Call, name: str | None, method: str | None) -> Iterator[str]:
+        short = (name or "").rpartition(".")[2]
+        if name in ("open", "io.open", "codecs.open", "gzip.open", "bz2.open", "lzma.open", "os.open"):
+            if self._may_write(node, name) and node.args and self._leads_out(node.args[0]):
+                yield WRITES
+            return
+        if name in ("os.rename", "os.renames", "os.replace", "os.makedirs", "os.mkdir", "os.chdir"):
+            if any(self._leads_out(argument) for argument in node.args) and name != "os.chdir":
+                yield WRITES
+            return
+        if name is not None and name.startswith("shutil.") and short in COPYING:
+            target = node.args[1] if len(node.args) > 1 else None
+            if target is not None and self._leads_out(target):
+                yield WRITES
+            return
+        if method is None:
+            return
+        on = node.func.value if isinstance(node.func, ast.Attribute) else None
+        if method in DELETING_METHODS and (self._is_path(on) or method in ("unlink", "rmtree")):
+            yield DELETES
+        elif method in RENAMING_METHODS and self._is_path(on):
+            if node.args and self._leads_out(node.args[0]):
+                yield WRITES
+        elif method in WRITING_METHODS or (method == "open" and self._is_path(on)):
+            writes = method != "open" or self._may_write(node, "Path.open")
+            if writes and on is not None and self._is_path(on) and self._leads_out(on):
+                yield WRITES
+        elif method.startswith(("to_", "save", "write_", "dump", "extract", "imsave")) or method in (
+            "imwrite",
+            "export",
+        ):
+            told = [*node.args[:2], *(k.value for k in node.keywords if k.arg in PATH_ARGUMENTS)]
+            if any(self._text(argument) is not None and self._leads_out(argument) for argument in told):
+                yield WRITES
+            if method in ("extractall", "extract") and any(self._leads_out(argument) for argument in told):
+                yield WRITES
+            if method == "to_sql" and any(self._is_remote(argument) for argument in told):
+                yield NETWORK
+
+    def _is_remote(self, node: ast.AST) -> bool:
+        text = self._text(node)
+        return text is not None and URL.match(text) is not None and not LOCAL_URL.match(text)
+
+    def _may_write(self, node: ast.Call, name: str) -> bool:
+        at = 0 if name == "Path.open" else 1
+        mode: ast.AST | None = node.args[at] if len(node.args) > at else None
+        for keyword in node.keywords:
+            if keyword.arg == "mode":
+                mode = keyword.value
+        if name == "os.open":
+            return mode is not None and "O_RDONLY" not in ast.dump(mode)
+        if mode is None:
+            return False
+        text = self._text(mode)
+        return text is None or any(letter in text for letter in "wax+")
+
+    def _is_path(self, node: ast.AST | None) -> bool:
+        """Whether an expression is plainly a path object."""
+        match node:
+            case ast.Call(func=function):
+                name = self._qualified(function) or ""
+                if name.startswith("pathlib."):
+                    return True
+                return isinstance(function, ast.Attribute) and self._is_path(function.value)
+            case ast.BinOp(left=left, op=ast.Div()):
+                return self._is_path(left)
+            case ast.Name(id=name):
+                return name in self._texts and name not in self._names
+            case ast.Attribute(value=value, attr=("parent" | "parents")):
+                return self._is_path(value)
+            case _:
+                return False
+
+    def _leads_out(self, node: ast.AST) -> bool:
+        """Whether a path leads out of the workspace; one that cannot be told does, if it is not a plain name."""
+        text = self._text(node)
+        if text is not None:
+            return self._outside(text)
+        match node:
+            case ast.Call(func=function, args=args):
+                name = self._qualified(function) or ""
+                if name.endswith(("Path.home", "expanduser", "gettempdir", "mkdtemp", "mkstemp")):
+                    return not name.endswith(("gettempdir", "mkdtemp", "mkstemp"))
+                if name in ("os.path.join", "pathlib.Path", "str", "os.fspath"):
+                    return any(self._leads_out(argument) for argument in args)
+                return isinstance(function, ast.Attribute) and self._leads_out(function.value)
+            case ast.BinOp(left=left, right=right):
+                return self._leads_out(left) or (self._text(right) or "").startswith(("/", "..", "~"))
+            case ast.JoinedStr(values=values):
+                first = values[0] if values else None
+                return isinstance(first, ast.Constant) and self._outside(str(first.value))
+            case ast.Attribute(value=value, attr="parent"):
+                return self._text(value) is None
+            case _:
+                return False
+
+    def _outside(self, path: str) -> bool:
+        if URL.match(path):
+            return not path.startswith("memory:") and (path.startswith("file:") or LOCAL_URL.match(path) is None)
+        if path.startswith("~"):
+            return True
+        full = os.path.normpath(os.path.join(self._workspace, path))
+        inside = full == self._workspace or full.startswith(self._workspace + os.sep)
+        return not inside and full != "/dev/null" and not full.startswith("/dev/std")
+
+    def _text(self, node: ast.AST | None) -> str | None:
+        """The text that an expression surely is; None when it cannot be told."""
+        match node:
+            case ast.Constant(value=str(text)):
+                return text
+            case ast.Name(id=name):
+                return self._texts.get(name)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                a, b = self._text(left), self._text(right)
+                return None if a is None or b is None else a + b
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                a, b = self._text(left), self._text(right)
+                return None if a is None or b is None else os.path.join(a, b)
+            case ast.Call(func=function, args=[*args]) if args and (
+                self._qualified(function) in ("os.path.join", "pathlib.Path", "pathlib.PurePath", "str")
+            ):
+                parts = [self._text(argument) for argument in args]
+                return None if None in parts else os.path.join(*[part for part in parts if part is not None])
+            case _:
+                return None
+
+    def _qualified(self, node: ast.AST | None) -> str | None:
+        """`os.path.join` for `os.path.join` however it was imported; None for what is no chain of names."""
+        match node:
+            case ast.Name(id=name):
+                return self._names.get(name, name)
+            case ast.Attribute(value=value, attr=attribute):
+                before = self._qualified(value)
+                return None if before is None else f"{before}.{attribute}"
+            case _:
+                return None
+
+
+def _of_module(name: str) -> Iterator[str]:
+    head = name.split(".")[0]
+    if head in MODULES:
+        yield MODULES[head]
+    for part, reason in PARTS.items():
+        if name == part or name.startswith((f"{part}.", part if part.endswith("_") else f"{part}.")):
+            yield reason
+
+
+def _opens(name: str | None, method: str | None) -> bool:
+    """Whether a call that is given an address opens it."""
+    called = method or (name or "").rpartition(".")[2]
+    return called.startswith(
+        ("read", "open", "get", "fetch", "load", "urlopen", "download", "scan", "connect", "to_")
+    ) or (called in ("create_engine", "Image", "IFrame", "request", "post", "imread", "Dataset"))
