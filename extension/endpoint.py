@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,7 +103,8 @@ class Route:
     @property
     def by_link(self) -> bool:
         """Whether the holder of a share link may come without a login."""
-        return self.method == "GET" and self.level == "read" and "{" in self.path
+        of_session = re.search(r"\{(session|turn|message|artifact)\}", self.path) is not None
+        return self.method == "GET" and self.level == "read" and of_session
 
 
 @dataclass

@@ -65,7 +65,6 @@ OF_OS = {
     ),
 }
 DELETING_METHODS = {"unlink", "rmdir", "rmtree"}
-STARTING_METHODS = {"system", "getoutput", "getoutputs", "run_cell_magic", "run_line_magic"}
 WRITING_METHODS = {"write_text", "write_bytes", "mkdir", "touch", "symlink_to", "hardlink_to"}
 RENAMING_METHODS = {"rename", "replace"}
 COPYING = {"copy", "copy2", "copyfile", "copytree", "make_archive", "unpack_archive"}
@@ -108,9 +107,7 @@ MAGIC_CALLS = {"run_line_magic", "run_cell_magic"}
 def reasons(source: str, workspace: str = ".") -> list[str]:
     """Why a cell is risky, each reason once with the line it stands in; empty for a harmless one."""
     try:
-        python = _plain_python(source)
-        with _quiet():
-            tree = ast.parse(python)
+        tree = ast.parse(_plain_python(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         # It will fail in the kernel as well, but what exactly runs before it does is not to be seen.
         return [UNREADABLE] if source.strip() else []
@@ -118,23 +115,6 @@ def reasons(source: str, workspace: str = ".") -> list[str]:
     for reason, line in _Judge(os.path.realpath(workspace)).judge(tree):
         found.setdefault(reason, line)
     return [f"{reason} (line {line})" for reason, line in found.items()]
-
-
-def _quiet() -> Any:
-    import warnings
-
-    caught = warnings.catch_warnings()
-    caught.__enter__()
-    warnings.simplefilter("ignore")
-
-    class _Held:
-        def __enter__(self) -> None:
-            pass
-
-        def __exit__(self, *told: Any) -> None:
-            caught.__exit__(*told)
-
-    return _Held()
 
 
 def _plain_python(source: str) -> str:
@@ -208,10 +188,6 @@ class _Judge:
                 if name in ("__builtins__", "__loader__"):
                     yield UNKNOWN
                 yield from self._of_name(self._names.get(name))
-            case ast.Constant(value=str(text)) if URL.match(text) and not LOCAL_URL.match(text):
-                pass  # Text alone reaches nothing: calls that are given it do.
-            case _:
-                pass
 
     def _of_name(self, name: str | None) -> Iterator[str]:
         if name is None:

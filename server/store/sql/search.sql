@@ -21,7 +21,7 @@ WITH query AS (
     FROM artifacts a, query
     WHERE words(a.name || ' ' || a.description) @@ q AND a.status = 'ready' AND a.session_id IN (SELECT id FROM mine)
 ), counted AS (
-    SELECT count(*) AS total FROM (SELECT FROM found LIMIT 1000) AS some
+    SELECT count(*) AS total FROM (SELECT FROM found LIMIT 1000) AS first_ones
 )
 SELECT f.kind, f.id, f.session_id, mine.title AS session_title, f.turn_id, left(f.text, 20000) AS text, f.at, c.total
 FROM found f JOIN mine ON mine.id = f.session_id, counted c

@@ -1,0 +1,155 @@
+"""Which cells wait for the user under ask-risky: a corpus of harmless and harmful code."""
+
+from __future__ import annotations
+
+import pytest
+from cellwright.server.agent.risk import reasons
+
+HARMLESS = [
+    "",
+    "x = 1",
+    "import pandas as pd\ndf = pd.read_csv('penguins.csv')\ndf.groupby('species').mean()",
+    "df.drop(columns=['a']).rename(columns={'b': 'c'}).replace({1: 2})",
+    "s = 'a'.replace('b', 'c')",
+    "df['name'] = df['name'].str.replace('-', ' ')",
+    "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('figure.png')\nplt.show()",
+    "df.to_csv('out/result.csv', index=False)",
+    "df.to_parquet('result.parquet')",
+    "with open('notes.txt', 'w') as f:\n    f.write('x')",
+    "open('/etc/hostname').read()",
+    "from pathlib import Path\nPath('out').mkdir(exist_ok=True)\nPath('out/a.txt').write_text('x')",
+    "from pathlib import Path\nout = Path('out')\n(out / 'b.txt').write_text('y')",
+    "import os\nos.listdir('.')\nos.path.join('a', 'b')\nos.makedirs('a/b', exist_ok=True)",
+    "import os\nprint(os.environ.get('HOME'), os.getcwd(), os.cpu_count())",
+    "import shutil\nshutil.copy('a.csv', 'b.csv')",
+    "%matplotlib inline\n%time sum(range(10))",
+    "%%time\ntotal = sum(range(10))",
+    "del df['x']",
+    "l = [1, 2]\nl.remove(1)\nl.pop()",
+    "import re, json, math, collections, itertools, datetime",
+    "json.dump({}, open('a.json', 'w'))",
+    "print('subprocess.run(rm -rf /)')",
+    "# os.system('rm -rf /')",
+    "url = 'https://example.org/data.csv'",
+    "text = 'see https://example.org for more'",
+    "df.query('x > 1').eval('y = x + 1')",
+    "model.fit(X, y); model.eval()",
+    "import numpy as np\nnp.save('a.npy', np.ones(3))\nnp.load('a.npy')",
+    "from sklearn.datasets import load_iris\nload_iris()",
+    "from concurrent.futures import ThreadPoolExecutor",
+    "import sqlite3\nc = sqlite3.connect('a.db')\nc.execute('DELETE FROM t')",
+    "import threading\nthreading.Thread(target=print).start()",
+    "functions = {'a': sum}\nsum([1])",
+    "from tempfile import TemporaryDirectory",
+    "class A:\n    def remove(self): pass\nA().remove()",
+    "getattr(df, 'mean')()",
+    "import plotly.express as px\nfig = px.bar(df); fig.write_html('chart.html')",
+    "f'{x}.csv'\ndf.to_csv(f'{name}.csv')",
+    "async def f(): pass\nawait f()",
+]
+
+HARMFUL = [
+    ("!pip install requests", "installs"),
+    ("%pip install x", "installs"),
+    ("%conda install x", "installs"),
+    ("import pip\npip.main(['install', 'x'])", "installs"),
+    ("!rm -rf /", "starts"),
+    ("files = !ls", "starts"),
+    ("%%bash\nrm -rf ~", "starts"),
+    ("get_ipython().system('ls')", "starts"),
+    ("%%time\n!ls", "starts"),
+    ("import os\nos.system('ls')", "starts"),
+    ("import os as o\no.system('ls')", "starts"),
+    ("from os import system\nsystem('ls')", "starts"),
+    ("from os import system as s\ns('ls')", "starts"),
+    ("import os\nf = os.system\nf('ls')", "starts"),
+    ("import os\ngetattr(os, 'system')('ls')", "starts"),
+    ("import os\ngetattr(os, 'sys' + 'tem')('ls')", "starts"),
+    ("import os\nname = input\ngetattr(os, name)('ls')", "cannot be judged"),
+    ("import os\nos.execvp('ls', ['ls'])", "starts"),
+    ("import os\nos.fork()", "starts"),
+    ("import subprocess", "starts"),
+    ("import subprocess as sp\nsp.check_output('ls')", "starts"),
+    ("from multiprocessing import Pool", "starts"),
+    ("from concurrent.futures import ProcessPoolExecutor", "starts"),
+    ("import asyncio\nasyncio.create_subprocess_shell('ls')", "starts"),
+    ("import os\nos.remove('a.csv')", "deletes"),
+    ("import os\n[os.unlink(f) for f in os.listdir()]", "deletes"),
+    ("import shutil\nshutil.rmtree('out')", "deletes"),
+    ("from shutil import rmtree\nrmtree('out')", "deletes"),
+    ("from pathlib import Path\nPath('a.csv').unlink()", "deletes"),
+    ("from pathlib import Path\nfor p in Path('.').glob('*'): p.unlink()", "deletes"),
+    ("import os\nos.rmdir('a')", "deletes"),
+    ("open('/etc/passwd', 'w')", "writes outside"),
+    ("open('../other.txt', 'a')", "writes outside"),
+    ("open(mode='w', file='x')\nopen('/tmp/x', mode='wb')", "writes outside"),
+    ("import os\nopen(os.path.expanduser('~/.bashrc'), 'a')", "writes outside"),
+    ("import os\nopen(os.path.join('/', 'etc', 'x'), 'w')", "writes outside"),
+    ("p = '/etc/x'\nopen(p, 'w')", "writes outside"),
+    ("from pathlib import Path\nPath('/etc/x').write_text('y')", "writes outside"),
+    ("from pathlib import Path\nPath.home().joinpath('x').write_text('y')", "writes outside"),
+    ("from pathlib import Path\n(Path('..') / 'x').write_text('y')", "writes outside"),
+    ("df.to_csv('/srv/shared/x.csv')", "writes outside"),
+    ("df.to_csv('~/x.csv')", "writes outside"),
+    ("plt.savefig('../../figure.png')", "writes outside"),
+    ("import shutil\nshutil.copy('a', '/etc/a')", "writes outside"),
+    ("import os\nos.rename('a', '/etc/a')", "writes outside"),
+    ("import os\nos.symlink('/etc', 'x')", "writes outside"),
+    ("import os\nos.chmod('/etc', 0o777)", "writes outside"),
+    ("%%writefile /etc/x\nhello", "writes outside"),
+    ("import requests", "network"),
+    ("import urllib.request", "network"),
+    ("from urllib.request import urlopen", "network"),
+    ("import urllib.request as r\nr.urlopen('x')", "network"),
+    ("import socket", "network"),
+    ("from http.client import HTTPConnection", "network"),
+    ("import pandas as pd\npd.read_csv('https://example.org/a.csv')", "network"),
+    ("url = 'http://example.org/a.csv'\nimport pandas as pd\npd.read_csv(url)", "network"),
+    ("pd.read_parquet('s3://bucket/a.parquet')", "network"),
+    ("import seaborn as sns\nsns.load_dataset('penguins')", "network"),
+    ("from sklearn.datasets import fetch_openml", "network"),
+    ("df.to_sql('t', 'postgresql://u@h/db')", "network"),
+    ("exec('import os')", "cannot be judged"),
+    ("eval(compile('1', '', 'eval'))", "cannot be judged"),
+    ("__import__('os').system('ls')", "cannot be judged"),
+    ("import importlib\nimportlib.import_module('os')", "cannot be judged"),
+    ("().__class__.__bases__[0].__subclasses__()", "cannot be judged"),
+    ("import builtins\nbuiltins.exec('1')", "cannot be judged"),
+    ("e = exec\ne('1')", "cannot be judged"),
+    ("import ctypes", "cannot be judged"),
+    ("import sys\nsys.modules['os'].system('ls')", "cannot be judged"),
+    ("globals()['__builtins__']", "cannot be judged"),
+    ("[print, exec][1]('1')", "cannot be judged"),
+    ("def broken(:\n  pass", "not Python"),
+    ("x = (\n!rm -rf /\n", "not Python"),
+]
+
+
+@pytest.mark.parametrize("source", HARMLESS)
+def test_harmless_code_does_not_ask(source: str) -> None:
+    """What a data analysis does all day runs without a question."""
+    assert reasons(source, "/work/session") == []
+
+
+@pytest.mark.parametrize(("source", "why"), HARMFUL)
+def test_harmful_code_asks(source: str, why: str) -> None:
+    """Each way to install, delete, write outside, start, reach out or hide is found, and named."""
+    found = reasons(source, "/work/session")
+    assert any(why in reason for reason in found), found
+
+
+def test_reasons_name_their_line() -> None:
+    """Each reason comes once, with the first line that gives it."""
+    assert reasons("x = 1\nimport os\nos.remove('a')\nos.remove('b')", ".") == ["deletes files (line 3)"]
+
+
+def test_the_workspace_is_where_it_is() -> None:
+    """A full path into the workspace is inside; one beside it is not."""
+    assert reasons("open('/work/session/a/b.txt', 'w')", "/work/session") == []
+    assert reasons("open('/work/session2/b.txt', 'w')", "/work/session") != []
+
+
+def test_endless_nesting_is_no_way_around() -> None:
+    """What the parser cannot take is unreadable, not harmless."""
+    assert reasons("(" * 100_000, ".") != []
+    assert reasons("x = " + "-" * 200_000 + "1", ".") != []
