@@ -37,18 +37,22 @@ class SessionRows:
 
     async def find(self, name: str, who: Who) -> Session:
         """A session by id, or by the key that its owner gave it; raises NotFound, also for what is another's."""
-        for session_id in (name if is_uuid(name) else None, await self._by_key(name, who)):
-            if session_id is None:
-                continue
-            try:
-                session, shares = await self.recent(session_id, "session", partial(self._read, SessionId(session_id)))
-            except NotFound:
+        found = await self._allowed(SessionId(name), who) if is_uuid(name) else None
+        if found is None and (session_id := await self._by_key(name, who)) is not None:
+            found = await self._allowed(session_id, who)
+            if found is None:
                 self._keys.pop((who.name or "", name), None)
-                continue
-            access = access_of(session, shares, who)
-            if access is not None:
-                return session.model_copy(update={"access": access})
-        raise NotFound("session", name)
+        if found is None:
+            raise NotFound("session", name)
+        return found
+
+    async def _allowed(self, session_id: SessionId, who: Who) -> Session | None:
+        try:
+            session, shares = await self.recent(session_id, "session", partial(self._read, session_id))
+        except NotFound:
+            return None
+        access = access_of(session, shares, who)
+        return None if access is None else session.model_copy(update={"access": access})
 
     async def recent(
         self, session_id: str, name: str, load: Callable[[], Awaitable[T]], weigh: Callable[[T], int] | None = None
