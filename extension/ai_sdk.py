@@ -12,7 +12,8 @@ from cellwright.server.app import Cellwright
 from cellwright.server.domain import Session, Turn
 
 HEADER = ("x-vercel-ai-ui-message-stream", "v1")
-CELL_TOOLS = ("run_cell", "edit_cell")
+OURS = {"dynamic": True, "providerExecuted": True}
+"""What every part of a tool call says: no tool of the client's, and done already."""
 
 
 @dataclass
@@ -135,13 +136,13 @@ class Translation:
         for call in told["tool_calls"]:
             call_id = f"{told['message_id']}-{call['id']}"
             self._tools[call_id] = call["name"]
-            yield {"type": "tool-input-start", "toolCallId": call_id, "toolName": call["name"], "dynamic": True}
+            yield {"type": "tool-input-start", "toolCallId": call_id, "toolName": call["name"], **OURS}
             yield {
                 "type": "tool-input-available",
                 "toolCallId": call_id,
                 "toolName": call["name"],
                 "input": _arguments(call),
-                "dynamic": True,
+                **OURS,
             }
 
     def _result(self, result: dict[str, Any], message_id: str) -> Iterator[dict[str, Any]]:
@@ -149,9 +150,9 @@ class Translation:
         if call_id not in self._tools:
             return
         if result["is_error"]:
-            yield {"type": "tool-output-error", "toolCallId": call_id, "errorText": result["content"], "dynamic": True}
+            yield {"type": "tool-output-error", "toolCallId": call_id, "errorText": result["content"], **OURS}
         else:
-            yield {"type": "tool-output-available", "toolCallId": call_id, "output": result["content"], "dynamic": True}
+            yield {"type": "tool-output-available", "toolCallId": call_id, "output": result["content"], **OURS}
 
     def _artifact(self, artifact: dict[str, Any]) -> Iterator[dict[str, Any]]:
         url = f"{self.content_url}/{artifact['id']}/content"

@@ -19,7 +19,7 @@ from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.extension.handler import ExtensionHandlerMixin
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from tornado import web, websocket
 
 MAX_MESSAGE_BYTES = 16 << 20
@@ -187,6 +187,6 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
 
 def _id(message: str) -> str:
     """What a message that does not validate calls itself, if it does."""
-    with contextlib.suppress(ValueError, AttributeError, ValidationError):
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):
         return str(json.loads(message).get("id", ""))[:200]
     return ""

@@ -79,6 +79,24 @@ def _told(delta: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in delta.items() if name not in ("writer", "number", "begins")}
 
 
+def _and(about: dict[str, Any], event: e.Event) -> dict[str, Any]:
+    """What each event of a turn says of the turn: its agent and how far it is."""
+    match event:
+        case e.TurnStarted(agent=agent, max_iterations=most):
+            return {"agent": agent, "iteration": 0, "max_iterations": most}
+        case e.IterationCompleted(iteration=iteration):
+            return {**about, "iteration": iteration}
+    return about
+
+
+async def _about(app: Cellwright, session_id: SessionId, after: int) -> dict[str, Any]:
+    """The same, for a reader that comes in the middle."""
+    about: dict[str, Any] = {}
+    for record in await app.log.turn_at(session_id, after) if after else ():
+        about = {} if isinstance(record.event, e.TurnEnded) else _and(about, record.event)
+    return about
+
+
 async def events(
     app: Cellwright, session_id: SessionId, after: int, turn_id: TurnId | None = None
 ) -> AsyncGenerator[tuple[str, dict[str, Any], int | None], None]:
@@ -97,8 +115,8 @@ async def events(
 
     tasks = [asyncio.create_task(read_log()), asyncio.create_task(read_live())]
     settled: set[str] = set()
-    about: dict[str, Any] = {}
     try:
+        about = await _about(app, session_id, after)
         while True:
             get = asyncio.ensure_future(queue.get())
             try:
@@ -127,17 +145,14 @@ async def events(
                 settled.add(event.execution_id)
             elif isinstance(event, e.AttemptDiscarded):
                 settled.add(event.message_id)
-            elif isinstance(event, e.TurnStarted):
-                about = {"agent": event.agent, "iteration": 0, "max_iterations": event.max_iterations}
-            elif isinstance(event, e.IterationCompleted):
-                about = {**about, "iteration": event.iteration}
+            about = _and(about, event)
             if turn_id is not None and event.turn_id != turn_id:
                 continue
             yield event.type, durable(told, about), told.seq
             if isinstance(event, e.TurnEnded):
-                about = {}
                 if turn_id is not None:
                     return
+                about = {}
     finally:
         for task in tasks:
             task.cancel()

@@ -17,6 +17,7 @@ from cellwright.server.store.recent import Recent
 from cellwright.server.store.wake import Wakeups
 
 SQL = queries.load("log")
+ENDS = ("turn.completed", "turn.failed", "turn.stopped", "turn.interrupted")
 PAGE, PAGE_BYTES, WHOLE = 200, 256 << 10, 1 << 62
 
 Projection = Callable[[postgres.Connection, Record], Awaitable[None]]
@@ -109,6 +110,12 @@ class Log:
         """All events of one turn, in order."""
         async with postgres.acquired(self._pool) as connection:
             return [_record(row) for row in await connection.fetch(SQL.events_of_turn, turn_id)]
+
+    async def turn_at(self, session_id: SessionId, seq: int) -> list[Record]:
+        """How far the turn was that event `seq` belongs to: its start, iterations and end up to there."""
+        async with postgres.acquired(self._pool) as connection:
+            rows = await connection.fetch(SQL.turn_at, session_id, seq, ["turn.started", "iteration.completed", *ENDS])
+        return [_record(row) for row in rows]
 
     async def of_type(self, session_id: SessionId, event_type: str) -> list[Event]:
         """All events of one kind in a session, in order."""

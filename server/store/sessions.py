@@ -38,10 +38,10 @@ class SessionRows:
     async def find(self, name: str, who: Who) -> Session:
         """A session by id, or by the key that its owner gave it; raises NotFound, also for what is another's."""
         found = await self._allowed(SessionId(name), who) if is_uuid(name) else None
-        if found is None and (session_id := await self._by_key(name, who)) is not None:
+        while found is None and (session_id := await self._by_key(name, who)) is not None:
             found = await self._allowed(session_id, who)
-            if found is None:
-                self._keys.pop((who.name or "", name), None)
+            if found is None:  # Deleted; another may go by the key now.
+                del self._keys[str(who.name), name]
         if found is None:
             raise NotFound("session", name)
         return found
