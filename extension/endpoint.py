@@ -26,6 +26,7 @@ from tornado import iostream, web
 RESOURCE = "cellwright"
 JSON_LIMIT_BYTES = 16 << 20
 MAX_DEPTH = 64
+DRAINED_BYTES = 1 << 20
 RATE_WINDOW_S = 60
 
 log = structlog.get_logger(__name__)
@@ -91,6 +92,8 @@ class Route:
     public: bool = False
     receiver: Callable[[Endpoint], Body] | None = None
     takes: str = "application/json"
+    example: dict[str, Any] | None = None
+    """A body that validates."""
     needs: Access | None = None
     """What one must be allowed in the session that the path is about; by default what the action says."""
     again: Callable[[Call, Any], Awaitable[Any]] | None = None
@@ -186,17 +189,19 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         try:
             await self._admit()
         except Exception as error:
-            # Answering before tornado has read the request makes it close the connection. That is right for a body
-            # that nobody may send; without a body the answer can wait for the method's turn.
-            if self._has_body and not isinstance(error, CellwrightError):
+            # Answering before tornado has read the request makes it close the connection, and a client that still
+            # sends may lose the answer. That is right for a large body that nobody may send; a small one is read
+            # and forgotten, and the answer waits for the method's turn.
+            if self._has_large_body and not isinstance(error, CellwrightError):
                 self.set_header("Connection", "close")
                 raise
             self._refused = error
 
     @property
-    def _has_body(self) -> bool:
+    def _has_large_body(self) -> bool:
         headers = self.request.headers
-        return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
+        length = headers.get("Content-Length", "0")
+        return "Transfer-Encoding" in headers or not length.isdigit() or int(length) > DRAINED_BYTES
 
     async def _admit(self) -> None:
         """Lets a request in that is authenticated, authorized and has a route."""

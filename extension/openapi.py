@@ -21,8 +21,22 @@ TITLES = {
     413: "Too large",
     416: "No such range",
     422: "Does not validate",
+    429: "Too many requests; Retry-After says when again",
     502: "The model failed",
     503: "A store does not answer",
+    507: "The disk is full",
+}
+ABOUT = {
+    "session": "A session's id, or the key that you gave it",
+    "turn": "A turn's id",
+    "message": "A message's id",
+    "artifact": "An artifact's id",
+    "share": "A share's id",
+    "call": "The id of the call that waits",
+    "action": "interrupt, restart, hibernate or wake",
+    "name": "A variable's name",
+    "token": "What a signed link holds",
+    "file": "A file's name",
 }
 
 
@@ -63,16 +77,24 @@ def _operation(route: Route, names: Any) -> dict[str, Any]:
     if route.body is not None:
         said["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": names[(route.body, "validation")]}},
+            "content": {
+                "application/json": {"schema": names[(route.body, "validation")], "example": route.example or {}}
+            },
         }
     elif route.takes == "multipart/form-data":
         file = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}
         said["requestBody"] = {"required": True, "content": {route.takes: {"schema": file}}}
-    errors = {403, 503, *route.errors}
-    if route.body is not None:
-        errors |= {400, 413, 422}
-    if route.query is not None or route.receiver is not None:
+    errors = {400, 403, 503, *route.errors}
+    if route.public:
+        errors -= {403}
+    if route.body is not None or route.receiver is not None:
+        errors |= {413, 422}
+    if route.query is not None or route.example is not None:
         errors.add(422)
+    if route.method != "GET":
+        errors |= {409, 422, 429}
+    if route.action == "execute":
+        errors |= {507}
     problem = {"application/problem+json": {"schema": names[(Problem, "serialization")]}}
     for status in sorted(errors):
         said["responses"].setdefault(str(status), {"description": TITLES[status], "content": problem})
@@ -90,14 +112,48 @@ def _answer(route: Route, names: Any) -> dict[str, Any]:
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"\{(\w+)\}", route.path)
-    ]
+    found: list[dict[str, Any]] = []
+    for name in re.findall(r"\{(\w+)\}", route.path):
+        told = {"schema": {"type": "string"}, "description": ABOUT.get(name, "")}
+        found.append({"name": name, "in": "path", "required": True, **told})
     if route.query is not None:
-        schema = route.query.model_json_schema()
+        schema = route.query.model_json_schema(ref_template=REF)
         for name, member in schema.get("properties", {}).items():
-            if "$ref" in str(member):
-                member = {"type": "string"}
-            found.append({"name": name, "in": "query", "required": False, "schema": member})
+            for _ in schema.get("$defs", {}):
+                member = _resolved(member, schema["$defs"])
+            required = name in schema.get("required", ())
+            told = {"schema": member, "description": member.get("description", "")}
+            found.append({"name": name, "in": "query", "required": required, **told})
+    if route.method != "GET" and not route.public:
+        found.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "maxLength": 255, "pattern": "^[ -~]+$"},
+                "description": "A repeat within a day answers as the first did, and does nothing twice",
+            }
+        )
+    if "text/event-stream" in route.media and route.method == "GET" and "{session}/events" in route.path:
+        found.append(
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+                "description": "The number of the last event that you have",
+            }
+        )
     return found
+
+
+def _resolved(member: Any, definitions: dict[str, Any]) -> Any:
+    """A schema with its references written out: parameters stand alone."""
+    match member:
+        case {"$ref": str(ref), **rest}:
+            return {**definitions[ref.rpartition("/")[2]], **rest}
+        case dict():
+            return {name: _resolved(part, definitions) for name, part in member.items()}
+        case list():
+            return [_resolved(part, definitions) for part in member]
+    return member

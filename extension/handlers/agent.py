@@ -182,6 +182,7 @@ ROUTES = [
         200,
         (404, 409),
         "execute",
+        example={"query": "What is 6 times 7?", "context": {"session_id": "my_analysis_001"}},
     ),
     Route(
         "POST",
@@ -196,6 +197,10 @@ ROUTES = [
         "execute",
         ("text/event-stream",),
         again=chat_again,
+        example={
+            "id": "my_analysis_001",
+            "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "What is in sales.csv?"}]}],
+        },
     ),
     Route(
         "GET",

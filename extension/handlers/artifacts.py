@@ -504,6 +504,7 @@ ROUTES = [
         201,
         (404,),
         "write",
+        example={"name": "limits.json", "json": {"low": 3, "high": 9}, "kind": "data", "tags": {"stage": "raw"}},
     ),
     Route(
         "PATCH",
@@ -516,6 +517,7 @@ ROUTES = [
         200,
         (404,),
         "write",
+        example={"description": "As delivered", "tags": {"stage": "done"}},
     ),
     Route(
         "GET",
@@ -550,6 +552,7 @@ ROUTES = [
         (404,),
         "write",
         needs="read",
+        example={"session_id": "sales"},
     ),
     Route(
         "POST",
@@ -562,6 +565,7 @@ ROUTES = [
         200,
         (404,),
         "write",
+        example={"parents": ["5c7f0a39-8a52-4dd2-a5ee-ff3c62cf6f4b"]},
     ),
     Route("GET", "/artifacts/{artifact}", get, "An artifact's metadata", None, None, Artifact, errors=(404,)),
     Route("DELETE", "/artifacts/{artifact}", delete, "Delete an artifact", status=204, errors=(404,), action="write"),

@@ -76,6 +76,7 @@ ROUTES = [
         200,
         (404,),
         "write",
+        example={"context": {"unit": "grams"}, "mode": "merge"},
     ),
     Route(
         "GET",
@@ -99,6 +100,7 @@ ROUTES = [
         200,
         (404, 409, 502),
         "execute",
+        example={"max_tokens": 2000},
     ),
     Route(
         "POST",
@@ -111,5 +113,6 @@ ROUTES = [
         200,
         (404,),
         "write",
+        example={"from": "sales", "keys": ["unit"]},
     ),
 ]

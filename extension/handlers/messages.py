@@ -168,6 +168,7 @@ ROUTES = [
         201,
         (404,),
         "write",
+        example={"role": "system", "content": "Amounts are in euros."},
     ),
     Route(
         "PATCH",
@@ -180,6 +181,7 @@ ROUTES = [
         200,
         (404, 409),
         "write",
+        example={"content": "Which region grew most in 2024?"},
     ),
     Route(
         "DELETE",

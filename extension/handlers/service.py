@@ -162,6 +162,7 @@ ROUTES = [
         Preferences,
         Preferences,
         action="write",
+        example={"max_context_messages": 20, "approval": "ask-risky"},
     ),
     Route(
         "POST",
@@ -172,5 +173,6 @@ ROUTES = [
         Clean,
         CleanList,
         action="execute",
+        example={"dry_run": True},
     ),
 ]

@@ -178,7 +178,19 @@ async def generate_title(call: Call) -> SessionDetail:
 
 ROUTES = [
     Route("GET", "/sessions", list_sessions, "Your sessions, newest activity first", SessionPage, None, SessionList),
-    Route("POST", "/sessions", create, "Make a session", None, NewSession, SessionDetail, 201, (409,), "write"),
+    Route(
+        "POST",
+        "/sessions",
+        create,
+        "Make a session",
+        None,
+        NewSession,
+        SessionDetail,
+        201,
+        (409,),
+        "write",
+        example={"title": "Sales by region", "key": "sales", "agent": "data_analysis", "metadata": {"team": "a"}},
+    ),
     Route("GET", "/sessions/{session}", get, "A session", Detail, None, SessionDetail, errors=(404,)),
     Route(
         "PATCH",
@@ -191,6 +203,7 @@ ROUTES = [
         200,
         (404,),
         "write",
+        example={"title": "Sales by region and month"},
     ),
     Route(
         "DELETE",

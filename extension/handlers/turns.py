@@ -263,6 +263,7 @@ ROUTES = [
         "execute",
         STREAM,
         again=query_again,
+        example={"query": "Which region grew most?"},
     ),
     Route(
         "POST",
@@ -277,6 +278,7 @@ ROUTES = [
         "execute",
         STREAM,
         again=execute_again,
+        example={"source": "6 * 7"},
     ),
     Route(
         "GET",
@@ -312,5 +314,6 @@ ROUTES = [
         200,
         (404, 409),
         "execute",
+        example={"decision": "approve"},
     ),
 ]

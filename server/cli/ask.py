@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ MAX_LOSSES = 20
 @click.option("-a", "--agent", help="data_analysis (the default), coding or chat.")
 @click.option("-m", "--model", help="A LiteLLM model name; the server's CELLWRIGHT_MODEL otherwise.")
 @click.option(
+    "--approval",
+    type=click.Choice(["auto", "ask", "ask-risky"]),
+    help="Which cells wait for your word: none, all, or those that look risky.",
+)
+@click.option(
     "--record",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Save the model's replies as a rehearsal.",
@@ -47,6 +53,7 @@ def ask(
     title: str | None,
     agent: str | None,
     model: str | None,
+    approval: str | None,
     record: Path | None,
     as_json: bool,
 ) -> None:
@@ -78,6 +85,8 @@ def ask(
         body["agent"] = agent
     if model and session:
         body["model"] = model
+    if approval:
+        body["approval"] = approval
     try:
         ended = run_turn(server, held["id"], body, console, as_json=as_json)
     except ClientError as error:
@@ -156,6 +165,8 @@ def run_turn(
                             click.echo(json.dumps({"type": kind, **data}))
                         else:
                             view.event(kind, data)
+                        if kind == "approval.requested":
+                            decide(server, view, data, ask=not as_json)
                         if kind in ENDS:
                             return kind
             except KeyboardInterrupt:
@@ -169,3 +180,19 @@ def run_turn(
                     raise ClientError(f"The connection to {server.url} was lost: {error}") from error
                 time.sleep(1)
             asked = ("GET", f"/sessions/{session_id}/events", {"params": {"after": seen}})
+
+
+def decide(server: Server, view: TurnView, asked: dict[str, Any], *, ask: bool) -> None:
+    """Asks the user whether a cell may run; where nobody can be asked, says how to answer."""
+    path = f"/turns/{asked['turn_id']}/approvals/{asked['call_id']}"
+    if not (ask and view.console.is_terminal and sys.stdin.isatty()):
+        view.console.print(f"[yellow]The cell waits for your word:[/yellow] POST …{path}", highlight=False)
+        return
+    with view.paused():
+        allowed = click.confirm("  Run it?", default=False)
+        reason = "" if allowed else click.prompt("  Why not? The agent is told", default="", show_default=False)
+    try:
+        server.call("POST", path, json={"decision": "approve" if allowed else "reject", "reason": reason})
+    except ClientError as error:
+        if error.status != 409:  # Somebody else was faster.
+            raise

@@ -15,6 +15,7 @@ COMMANDS = {
     "upload": "cellwright.server.cli.files:upload",
     "export": "cellwright.server.cli.files:export",
     "rm": "cellwright.server.cli.sessions:rm",
+    "clean": "cellwright.server.cli.clean:clean",
     "doctor": "cellwright.server.cli.doctor:doctor",
     "demo": "cellwright.server.cli.demo:demo",
     "stop": "cellwright.server.cli.sessions:stop",

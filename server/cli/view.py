@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cellwright.notebooks.outputs import TABLE_MIME, Change, OutputArea, Show, is_reference
@@ -58,6 +60,17 @@ class TurnView:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the terminal to others for a while."""
+        if self._live is not None:
+            self._live.stop()
+        try:
+            yield
+        finally:
+            if self._live is not None:
+                self._live.start()
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Takes one event of the stream."""
@@ -135,6 +148,15 @@ class TurnView:
         else:
             for line in [f"# {data['purpose'] or 'cell'}", *data["source"].splitlines()]:
                 self.console.print(f"  > {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def _on_approval_requested(self, data: dict[str, Any]) -> None:
+        title = Text(f"{data['purpose'] or 'a cell'}: {'; '.join(data['reasons'])}", style="yellow")
+        code = Syntax(data["source"], "python", theme="ansi_dark", background_color="default", word_wrap=True)
+        self.console.print(Panel(code, title=title, title_align="left", border_style="yellow", padding=(0, 1)))
+
+    def _on_approval_decided(self, data: dict[str, Any]) -> None:
+        if data["decision"] == "reject":
+            self.console.print(Text("  ✗ not allowed", style="yellow"))
 
     def _on_cell_completed(self, data: dict[str, Any]) -> None:
         self._running_since = None

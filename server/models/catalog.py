@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import httpx
 from cellwright.server.domain import Frozen
 from cellwright.server.errors import Invalid, NoModel
 from cellwright.server.models import rehearsal
@@ -60,6 +59,8 @@ class Models:
 
     async def _offered(self, api_base: str) -> list[str] | None:
         """The models that an OpenAI-compatible server names; None when it does not answer."""
+        import httpx
+
         headers = {"Authorization": f"Bearer {self._settings.api_key or 'none'}"}
         try:
             async with httpx.AsyncClient(timeout=ASK_WITHIN_S, headers=headers) as client:

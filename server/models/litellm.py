@@ -22,6 +22,9 @@ from cellwright.server.models.protocol import ChatMessage, ModelEvent, ModelRequ
 NAMES = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception)(?: -|:) )+")
 """How LiteLLM begins its messages: the names of exceptions, its own and the provider's."""
 
+SECRET_FROM = 8
+"""Shorter than this, a key is a word that may stand anywhere."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -93,7 +96,7 @@ class LiteLLMModel:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            raise _translated(error, self.name) from error
+            raise _translated(error, self.name, self._api_key) from error
         finally:
             if response is not None and hasattr(response, "aclose"):
                 await response.aclose()
@@ -182,10 +185,15 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     return told
 
 
-def _translated(error: Exception, name: str) -> ModelError:
-    """Our error for LiteLLM's, by its HTTP status."""
+def _translated(error: Exception, name: str, api_key: str | None) -> ModelError:
+    """Our error for LiteLLM's, by its HTTP status, without the keys that providers like to repeat."""
     status = getattr(error, "status_code", None)
-    said = NAMES.sub("", str(getattr(error, "message", "") or error).split("\n")[0])[:300].rstrip(". ")
+    said = NAMES.sub("", str(getattr(error, "message", "") or error).split("\n")[0])
+    keys = {api_key, *(value for variable, value in os.environ.items() if variable.endswith(("_KEY", "_TOKEN")))}
+    for key in keys:
+        if key and len(key) >= SECRET_FROM:
+            said = said.replace(key, "••••••")
+    said = said[:300].rstrip(". ")
     match status:
         case 429 | 529:
             return ModelOverloaded(f"The model {name} is overloaded: {said}.", _retry_after_s(error))

@@ -489,3 +489,11 @@ def test_asleep_and_awake(jupyter: JupyterServer, session: str) -> None:
     assert [v["name"] for v in jupyter.call("GET", f"/sessions/{session}/variables")["variables"]] == ["kept"]
     ran = jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "kept + 1"})
     assert ran["outputs"][0]["data"]["text/plain"] == "42"
+
+
+def test_every_body_has_an_example_that_validates() -> None:
+    """What the API's page shows as an example is one."""
+    for route in ROUTES:
+        if route.body is not None:
+            assert route.example is not None, route.path
+            route.body.model_validate(route.example)
