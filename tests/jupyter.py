@@ -25,6 +25,8 @@ def free_port() -> int:
 class JupyterServer:
     """Starts, kills and starts again a server on one data folder, root and port."""
 
+    module, base = "jupyter_server", "/"
+
     def __init__(self, folder: Path, root: Path, data_dir: Path, token: str = "testing", **environment: str) -> None:
         self.root, self.data_dir, self.token = root, data_dir, token
         self.port = free_port()
@@ -40,7 +42,7 @@ class JupyterServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
+        return f"http://127.0.0.1:{self.port}{self.base}"
 
     @property
     def pid(self) -> int:
@@ -74,7 +76,7 @@ class JupyterServer:
             **environment,
         }
         command = [
-            *(sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"),
+            *(sys.executable, "-m", self.module, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"),
             *(f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"),
             *("--ServerApp.jpserver_extensions={'cellwright.extension': True}", *arguments),
         ]

@@ -575,7 +575,7 @@ ROUTES = [
         content,
         "The bytes; takes Range",
         errors=(404, 416),
-        media=("application/octet-stream",),
+        media=("*/*",),
     ),
     Route("GET", "/artifacts/{artifact}/url", url, "A link that expires", LinkQuery, None, Link, errors=(404,)),
     Route(
@@ -584,7 +584,7 @@ ROUTES = [
         by_link,
         "The bytes behind a signed link",
         errors=(404, 416),
-        media=("application/octet-stream",),
+        media=("*/*",),
         public=True,
     ),
 ]
