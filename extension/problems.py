@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 from typing import Any
 
@@ -62,6 +63,8 @@ def problem(error: BaseException | None, status: int = 500) -> Problem:
                 FieldError(path=".".join(map(str, e["loc"])) or "(body)", message=e["msg"]) for e in error.errors()
             ]
             detail = "; ".join(f"{field.path}: {field.message}" for field in fields[:5])
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            status, detail = 507, "The disk is full: make room, and send it again."
         case HTTPError():
             status = error.status_code
             said = error.log_message % error.args if error.log_message and error.args else error.log_message
@@ -73,7 +76,7 @@ def problem(error: BaseException | None, status: int = 500) -> Problem:
             else:
                 detail = "Something went wrong in the server. Its log has the details."
     name = type(error).__name__ if error is not None and status != 500 else "InternalError"
-    if isinstance(error, (HTTPError, ValidationError)):
+    if isinstance(error, (HTTPError, ValidationError, OSError)):
         name = _title(status).replace(" ", "")
     return Problem(
         type=f"urn:cellwright:problem:{name}", title=_title(status), status=status, detail=detail, errors=fields

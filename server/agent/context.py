@@ -27,6 +27,13 @@ MAX_FILES = 60
 MAX_VARIABLES = 80
 MAX_OUTLINE = 60
 MAX_ARTIFACTS = 400
+LEAST_TOKENS = 1_000
+"""For the turn under way, however full the rest is."""
+
+OLDER_TOKENS = 800
+"""For the older turns, beyond their summary."""
+
+SUMMARY_TOKENS = 2_000
 
 
 @cache
@@ -57,7 +64,12 @@ async def assembled(bench: Workbench, profile: Profile, model: Model, *, compres
     system = await _system(bench, profile, preferences)
     conversation: list[tuple[Turn, list[Message]]] = await bench.conversation()
     situation = model.count_tokens(system)
-    budget = max(bench.settings.context_tokens - situation, 1_000)
+    tools = [TOOLS[name].schema for name in profile.tools]
+    of_tools = sum(model.count_tokens(json.dumps(tool.parameters) + tool.description) for tool in tools)
+    left = bench.settings.context_tokens - situation - of_tools
+    covered = bench.session.summary
+    # What stands for older turns has its place, before the newer ones take all that there is.
+    budget = max(left - min(left // 3, OLDER_TOKENS + (covered.tokens if covered is not None else 0)), LEAST_TOKENS)
     chosen: list[list[ChatMessage]] = []
     shortened: list[tuple[Turn, list[Message]]] = []
     messages_left = preferences.max_context_messages
@@ -77,29 +89,35 @@ async def assembled(bench: Workbench, profile: Profile, model: Model, *, compres
             messages_left -= len(messages)
         else:
             shortened.insert(0, (turn, messages))
-    if shortened:
-        room = max(budget, 500)
-        lines, whole = _summary(_uncovered(bench, shortened), room, model)
-        if not whole and compress and preferences.auto_compress_context and await bench.compress(min(room, 2_000)):
-            lines, _ = _summary(_uncovered(bench, shortened), room, model)
-        covered = bench.session.summary.text if bench.session.summary is not None else ""
-        system += "\n\n## Earlier in this conversation\n\n" + "\n\n".join(part for part in (covered, lines) if part)
     history = [part for turn in chosen for part in turn]
-    tools = [TOOLS[name].schema for name in profile.tools]
+    of_history = sum(model.count_tokens(_text(part)) for part in history)
+    if shortened:
+        room = left - of_history
+        earlier, whole = _earlier(bench, shortened, room, model)
+        summary = max(min(room - OLDER_TOKENS // 2, SUMMARY_TOKENS), OLDER_TOKENS // 2)
+        if not whole and compress and preferences.auto_compress_context and await bench.compress(summary):
+            earlier, _ = _earlier(bench, shortened, room, model)
+        system += f"\n\n## Earlier in this conversation\n\n{earlier}"
     tokens = {
         "situation": situation,
         "earlier_turns": model.count_tokens(system) - situation,
-        "conversation": sum(model.count_tokens(_text(part)) for part in history),
-        "tools": sum(model.count_tokens(json.dumps(tool.parameters) + tool.description) for tool in tools),
+        "conversation": of_history,
+        "tools": of_tools,
     }
     request = ModelRequest([ChatMessage("system", system), *history], tools)
     return Assembled(request, {**tokens, "total": sum(tokens.values())}, len(chosen), len(shortened))
 
 
-def _uncovered(bench: Workbench, turns: list[tuple[Turn, list[Message]]]) -> list[tuple[Turn, list[Message]]]:
-    """Those turns that the session's summary does not cover."""
-    through = bench.session.summary.through_turn if bench.session.summary is not None else 0
-    return [(turn, messages) for turn, messages in turns if turn.n > through]
+def _earlier(bench: Workbench, turns: list[tuple[Turn, list[Message]]], room: int, model: Model) -> tuple[str, bool]:
+    """What stands for older turns: the session's summary, and a line each for those that it does not cover.
+
+    Says too whether no turn is left out.
+    """
+    summary = bench.session.summary
+    through = summary.through_turn if summary is not None else 0
+    room -= summary.tokens if summary is not None else 0
+    lines, whole = _summary([turn for turn in turns if turn[0].n > through], max(room, 100), model)
+    return "\n\n".join(part for part in (summary.text if summary is not None else "", lines) if part), whole
 
 
 def _text(message: ChatMessage) -> str:
