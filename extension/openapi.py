@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,16 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 REF = "#/components/schemas/{model}"
+DESCRIPTION = """
+Errors are `application/problem+json`. What belongs to someone else answers as what does not exist.
+
+Streams are server-sent events: those with an `id` are durable, numbered without a gap, and resume after any
+`Last-Event-ID`; the others are live text, which a durable event repeats whole.
+
+`/sessions/{session}/ws?after=N` is the same as a WebSocket: out come `{"event", "id", "data"}`, in go
+`{"type": "query", "id", "query", …}`, `{"type": "stop", "turn_id"}` and
+`{"type": "approve", "turn_id", "call_id", "decision", "source"?}`, each answered by `accepted` or `problem`.
+"""
 TITLES = {
     400: "Not JSON",
     403: "Not allowed, or not logged in",
@@ -54,7 +65,8 @@ def document(routes: Sequence[Route], base_url: str) -> dict[str, Any]:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, names)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Cellwright", "version": package_version()},
+        "info": {"title": "Cellwright", "version": package_version(), "description": DESCRIPTION},
+        "tags": [{"name": name, "description": about} for name, about in dict(_group(r) for r in routes).items()],
         "servers": [{"url": f"{base_url}cellwright/api/v1"}],
         "paths": paths,
         "components": {
@@ -65,10 +77,17 @@ def document(routes: Sequence[Route], base_url: str) -> dict[str, Any]:
     }
 
 
+def _group(route: Route) -> tuple[str, str]:
+    """The resource that a route belongs to: its handler's module, and what that says of itself."""
+    module = sys.modules[route.call.__module__]
+    return route.call.__module__.rpartition(".")[2], (module.__doc__ or "").strip().splitlines()[0]
+
+
 def _operation(route: Route, names: Any) -> dict[str, Any]:
     said: dict[str, Any] = {
         "operationId": f"{route.method.lower()}{re.sub(r'[^A-Za-z0-9]+', '_', route.path)}".rstrip("_"),
         "summary": route.summary,
+        "tags": [_group(route)[0]],
         "parameters": _parameters(route),
         "responses": {str(route.status): _answer(route, names)},
     }

@@ -131,9 +131,9 @@ def test_the_docs_page_shows_the_surface(page: Page, jupyter: JupyterServer) -> 
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{jupyter.url}cellwright/api/v1/docs?token=testing")
-    page.wait_for_selector("#operations-default-post_sessions_session_query", timeout=20_000)
+    page.wait_for_selector("#operations-turns-post_sessions_session_query", timeout=20_000)
     assert page.locator(".opblock").count() == len(ROUTES)
-    page.locator("#operations-default-post_sessions_session_query .opblock-control-arrow").click()
+    page.locator("#operations-turns-post_sessions_session_query .opblock-control-arrow").click()
     page.get_by_text("Which region grew most?").first.wait_for(timeout=5_000)
     assert [url for url in asked if not url.startswith((jupyter.url, "data:"))] == []
 
