@@ -123,7 +123,7 @@ class Translation:
 
     def _message(self, told: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from self._begin_step()
-        answers = [_arguments(call).get("answer", "") for call in told["tool_calls"] if call["name"] == "finish"]
+        answers = [str(_arguments(call).get("answer", "")) for call in told["tool_calls"] if call["name"] == "finish"]
         whole = {"thinking": told["thoughts"] or "", "answer": told["content"] or "".join(answers)}
         for channel, text in whole.items():
             part = self._texts.get((told["message_id"], channel))

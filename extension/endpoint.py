@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -17,6 +18,7 @@ from cellwright.extension.identity import owner
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import LEVELS, Access, Session, Who
 from cellwright.server.errors import CellwrightError, Forbidden, NotFound, TooLarge, TooMany, Unavailable
+from cellwright.server.store.sessions import is_uuid
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
@@ -92,6 +94,8 @@ class Route:
     public: bool = False
     receiver: Callable[[Endpoint], Body] | None = None
     takes: str = "application/json"
+    told_once: tuple[str, ...] = ()
+    """Fields of the answer that a repeat is not told again."""
     example: dict[str, Any] | None = None
     """A body that validates."""
     needs: Access | None = None
@@ -147,6 +151,30 @@ class Call:
         if LEVELS.index(found.access) < LEVELS.index(needed):
             raise Forbidden(f"The session is shared with you to {found.access} it: this needs more.")
         return found
+
+    async def still(self) -> None:
+        """Raises what this request would raise if who asks may not do it any more; what is gone is no reason."""
+        rows, path = self.app.rows, self.path
+        with contextlib.suppress(NotFound):
+            if "session" in path:
+                session_id = path["session"]
+                if is_uuid(session_id):
+                    await rows.get(session_id)  # One that is gone was theirs when they asked.
+            elif "turn" in path:
+                session_id = (await rows.turn(path["turn"])).session_id
+            elif "message" in path:
+                session_id = (await rows.message(path["message"])).session_id
+            elif "artifact" in path:
+                session_id = (await self.app.artifacts.get(path["artifact"])).session_id
+            else:
+                return
+            await self._still_in(session_id)
+
+    async def _still_in(self, session_id: str) -> None:
+        try:
+            await self.may(session_id)
+        except NotFound as error:
+            raise Forbidden("You may not do this any more.") from error
 
     async def may_within(self, kind: str, name: str, session_id: str, level: Access | None = None) -> Session:
         """The session of a thing that has its own address; raises NotFound in the thing's name."""
@@ -284,6 +312,7 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
             call.owner, key, route.method.encode(), str(self.request.uri).encode(), await body.digest()
         )
         if before is not None:
+            await call.still()
             self.set_header("Idempotency-Replayed", "true")
             again = before.answer if route.again is None else await route.again(call, before.answer)
             self._answer(again, before.status)
@@ -291,6 +320,8 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
 
         async def remember(answer: Any, status: int) -> None:
             plain = answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+            if route.told_once:
+                plain = {**plain, **dict.fromkeys(route.told_once)}
             await repeats.finish(call.owner, key, status, plain)
 
         call.extra["remember"] = remember

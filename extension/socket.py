@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from typing import Annotated, Any, Literal
 
 import structlog
@@ -108,9 +109,11 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
         """Sends events at the client's pace, until it goes or may no longer see them."""
         try:
             async with contextlib.aclosing(sse.events(self._app, self._session.id, self._after)) as events:
+                allowed = time.monotonic()
                 async for kind, data, number in events:
-                    if kind in ("", "session.shared"):
+                    if kind in ("", "session.shared") or time.monotonic() - allowed > sse.RECHECK_S:
                         await self._may(self._session.id, "read")
+                        allowed = time.monotonic()
                     if kind:
                         await self._send({"event": kind, "id": number, "data": data})
         except (NotFound, Forbidden):

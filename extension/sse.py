@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -13,13 +14,15 @@ from cellwright.extension.endpoint import Call, Streamed
 from cellwright.server import events as e
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import SessionId, TurnId
-from cellwright.server.errors import NotFound
+from cellwright.server.errors import Forbidden, NotFound
 from cellwright.server.live import joined
 from cellwright.server.narrate import line, phase
 from tornado import iostream
 
 KEEP_ALIVE_S = 15.0
 QUEUED = 2
+RECHECK_S = 10.0
+"""How long a stream runs on without another look at who reads it: shares end by themselves too."""
 
 
 def frame(kind: str, data: dict[str, Any], event_id: int | None = None) -> str:
@@ -147,6 +150,8 @@ async def events(
                 settled.add(event.message_id)
             about = _and(about, event)
             if turn_id is not None and event.turn_id != turn_id:
+                if isinstance(event, e.SessionShared):
+                    yield "", {}, None  # Whoever reads on must still be allowed to.
                 continue
             yield event.type, durable(told, about), told.seq
             if isinstance(event, e.TurnEnded):
@@ -186,6 +191,7 @@ async def write(call: Call, session_id: SessionId, source: AsyncGenerator[tuple[
     gone = asyncio.Event()
     handler.request.connection.set_close_callback(gone.set)
     closed = asyncio.ensure_future(gone.wait())
+    allowed = time.monotonic()
     try:
         handler.write(": cellwright\n\n")
         await handler.flush()
@@ -198,9 +204,10 @@ async def write(call: Call, session_id: SessionId, source: AsyncGenerator[tuple[
                 return Streamed()
             try:
                 kind, text = following.result()
-                if kind in ("", "session.shared"):
-                    await call.may(session_id)
-            except (StopAsyncIteration, NotFound):
+                if kind in ("", "session.shared") or time.monotonic() - allowed > RECHECK_S:
+                    await call.may(session_id, "read")
+                    allowed = time.monotonic()
+            except (StopAsyncIteration, NotFound, Forbidden):
                 break
             handler.write(text)
             await handler.flush()

@@ -31,7 +31,7 @@ from cellwright.server.store.log import Log
 from cellwright.server.store.objects import Objects, Spooled, read_all
 from cellwright.server.store.sessions import is_uuid
 
-SQL = queries.load("artifacts")
+SQL, SESSIONS = queries.load("artifacts"), queries.load("sessions")
 ATTEMPTS = 3
 INLINE_BYTES = 8 << 20
 """What a cell's outputs may hold in the database itself."""
@@ -330,8 +330,11 @@ class Artifacts:
     async def thumbnail(self, artifact: Artifact, size: int) -> bytes | None:
         """A PNG of an image, no larger than `size` pixels each way; None for one that cannot be read."""
         async with _spooled() as spooled:
-            async for chunk in self.objects.read(artifact.sha256):
-                await asyncio.to_thread(spooled.write, chunk)
+            try:
+                async for chunk in self.objects.read(artifact.sha256):
+                    await asyncio.to_thread(spooled.write, chunk)
+            except KeyError:
+                return None
             spooled.finish()
             return await thumbnail(spooled.path, size)
 
@@ -383,6 +386,7 @@ class Artifacts:
             }
         )
         async with self._log.transaction(session_id) as connection:
+            await connection.fetchrow(SESSIONS.lock_session, session_id)
             # The original's row keeps the object while this refers to it.
             if await connection.fetchrow(SQL.lock_artifact, artifact.id) is None:
                 raise NotFound("artifact", artifact.id)
@@ -432,13 +436,18 @@ class Artifacts:
         async with postgres.acquired(self._pool) as connection:
             return [row["sha256"] for row in await connection.fetch(SQL.objects_of_session, session_id)]
 
-    async def release(self, sha256s: Sequence[Sha256]) -> int:
-        """Deletes those objects that nothing refers to; returns how many."""
+    async def add_found(self, sha256s: Sequence[Sha256], age_s: float) -> None:
+        """Gives rows to objects that were found without one, so that `release` may take them, locked."""
+        async with postgres.acquired(self._pool) as connection:
+            await connection.executemany(SQL.add_found, [(sha256, age_s) for sha256 in sha256s])
+
+    async def release(self, sha256s: Sequence[Sha256], older_than_s: float = 0.0) -> int:
+        """Deletes those objects that nothing refers to, and that nobody stored lately; returns how many."""
         gone = 0
         for sha256 in sha256s:
             # The bytes go while the row is locked: a writer that wants the same content waits, then stores it anew.
             async with postgres.acquired(self._pool) as connection, connection.transaction():
-                if await connection.fetchval(SQL.take_unreferenced, sha256) is not None:
+                if await connection.fetchval(SQL.take_unreferenced, sha256, older_than_s) is not None:
                     await self.objects.delete(sha256)
                     gone += 1
         return gone

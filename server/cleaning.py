@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
 from cellwright.kernels.errors import KernelError
 from cellwright.server.artifacts import Artifacts
 from cellwright.server.domain import Frozen, Sha256
-from cellwright.server.errors import CellwrightError
+from cellwright.server.errors import CellwrightError, NotFound
 from cellwright.server.kernel_life import KernelLife
 from cellwright.server.sessions import Sessions
 from cellwright.server.settings import Settings
@@ -90,7 +91,8 @@ class Cleaner:
             if dry_run:
                 break
             for artifact in found:
-                await self._artifacts.delete(artifact, "cellwright")
+                with contextlib.suppress(NotFound):
+                    await self._artifacts.delete(artifact, "cellwright")
         return count
 
     async def _expired_sessions(self, dry_run: bool) -> int:
@@ -98,14 +100,20 @@ class Cleaner:
         if days is None:
             return 0
         found = await self._rows.unused_for(days * DAY_S)
-        if not dry_run:
-            for session_id in found:
-                await self._sessions.delete(await self._rows.get(session_id))
-        return len(found)
+        if dry_run:
+            return len(found)
+        count = 0
+        for session_id in found:
+            # Deleting takes its time: who came back meanwhile keeps theirs.
+            if session_id in await self._rows.unused_for(days * DAY_S, session_id):
+                with contextlib.suppress(NotFound):
+                    await self._sessions.delete(await self._rows.get(session_id))
+                    count += 1
+        return count
 
     async def _unreferenced(self, dry_run: bool) -> int:
         found = await self._artifacts.unreferenced(CUT_SHORT_S)
-        return len(found) if dry_run else await self._artifacts.release(found)
+        return len(found) if dry_run else await self._artifacts.release(found, CUT_SHORT_S)
 
     async def _without_rows(self, dry_run: bool) -> int:
         """Bytes in the object store that no row knows: a crash came between the bytes and the row, or a row's end."""
@@ -122,10 +130,10 @@ class Cleaner:
     async def _drop_unknown(self, page: list[Sha256], dry_run: bool) -> int:
         known = await self._artifacts.known(page)
         unknown = [sha256 for sha256 in page if sha256 not in known]
-        if not dry_run:
-            for sha256 in unknown:
-                await self._objects.delete(sha256)
-        return len(unknown)
+        if dry_run:
+            return len(unknown)
+        await self._artifacts.add_found(unknown, CUT_SHORT_S)
+        return await self._artifacts.release(unknown, CUT_SHORT_S)
 
     async def _without_objects(self, dry_run: bool) -> int:
         """Rows whose bytes are gone: somebody removed them behind our back. Told, not mended: nothing can."""

@@ -141,7 +141,17 @@ class ContextChanged(_Event):
     type: Literal["context.changed"] = "context.changed"
     context: dict[str, Any] | None = None
     summary: Summary | None = None
+    forget_summary: bool = Field(False, description="What it was made of has changed")
     by: str
+
+
+class Used(_Event):
+    """A model call beside the conversation: for a title, or a summary."""
+
+    type: Literal["usage"] = "usage"
+    what: Literal["title", "summary"]
+    model: str
+    usage: Usage
 
 
 class SessionShared(_Event):
@@ -350,6 +360,7 @@ Event = Annotated[
     | ApprovalDecided
     | ContextChanged
     | SessionShared
+    | Used
     | AttemptDiscarded
     | ToolCompleted
     | CellStarted

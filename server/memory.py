@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 from cellwright.server.domain import Message, Session, Summary, Turn
 from cellwright.server.errors import Conflict, Invalid, ModelMalformed, NotFound
-from cellwright.server.events import ApprovalDecided, ContextChanged
+from cellwright.server.events import ApprovalDecided, ContextChanged, Used
 from cellwright.server.models.catalog import Models
 from cellwright.server.models.protocol import ChatMessage, ModelRequest, said
 from cellwright.server.settings import Settings
+from cellwright.server.store import queries
 from cellwright.server.store.log import Log
 from cellwright.server.store.sessions import SessionRows
 
+SQL = queries.load("sessions")
 MAX_FACTS_BYTES = 32_000
 TURN_CHARACTERS = 3_000
 INSTRUCTION = (
@@ -35,12 +37,16 @@ class Memory:
 
     async def change(self, session: Session, facts: dict[str, Any], mode: Mode, by: str) -> dict[str, Any]:
         """Replaces all facts, or sets those named (null removes one); raises Invalid when they grow too large."""
-        now = dict(facts) if mode == "replace" else {**session.context, **facts}
-        now = {name: fact for name, fact in now.items() if fact is not None}
-        held = len(json.dumps(now))
-        if held > MAX_FACTS_BYTES:
-            raise Invalid(f"The session's facts would take {held:,} bytes of JSON; {MAX_FACTS_BYTES:,} are allowed.")
-        await self._log.append(session.id, [ContextChanged(context=now, by=by)])
+        async with self._log.transaction(session.id) as connection:
+            row = await connection.fetchrow(SQL.lock_session, session.id)
+            if row is None:
+                raise NotFound("session", session.id)
+            now = dict(facts) if mode == "replace" else {**row["context"], **facts}
+            now = {name: fact for name, fact in now.items() if fact is not None}
+            held = len(json.dumps(now))
+            if held > MAX_FACTS_BYTES:
+                raise Invalid(f"The session's facts would take {held:,} bytes; {MAX_FACTS_BYTES:,} are allowed.")
+            await self._log.append(session.id, [ContextChanged(context=now, by=by)], within=connection)
         return now
 
     async def inherit(self, session: Session, other: Session, keys: Sequence[str] | None, by: str) -> dict[str, Any]:
@@ -74,6 +80,7 @@ class Memory:
             ]
         )
         reply = await said(model, request, self._settings.first_token_s, self._settings.between_tokens_s)
+        await self._log.append(session.id, [Used(what="summary", model=reply.model or model.name, usage=reply.usage)])
         text = reply.content.strip()
         if reply.finish_reason == "length" or model.count_tokens(text) > max_tokens:
             raise ModelMalformed(f"The model's summary is longer than {max_tokens:,} tokens. Nothing was changed.")
@@ -113,7 +120,7 @@ def _told(turn: Turn, messages: Sequence[Message]) -> str:
         if message.role == "assistant" and message.code:
             lines.append(f"Code:\n{message.code}")
         lines += [f"Result: {result.content[:600]}" for result in message.tool_results]
-    if turn.answer:
+    if turn.answer and any(message.role == "assistant" and not message.content for message in messages[-1:]):
         lines.append(f"Answer: {turn.answer}")
     text = "\n".join(lines)
     return (

@@ -39,16 +39,20 @@ class Messages:
 
     async def edit(self, message: Message, content: str, by: str) -> Message:
         """Gives a message other words; raises Conflict while its turn is under way."""
-        await self._at_rest(message)
+        summary = await self._at_rest(message, by)
         edited = e.MessageEdited(message_id=message.id, content=content, former=message.content, by=by)
-        await self._log.append(message.session_id, [edited])
+        await self._log.append(message.session_id, [edited, *summary])
         return await self._rows.message(message.id)
 
     async def delete(self, message: Message, by: str) -> None:
         """Takes a message out of the conversation, with the results of its tool calls; raises Conflict."""
-        await self._at_rest(message)
-        await self._log.append(message.session_id, [e.MessageDeleted(message_id=message.id, by=by)])
+        summary = await self._at_rest(message, by)
+        await self._log.append(message.session_id, [e.MessageDeleted(message_id=message.id, by=by), *summary])
 
-    async def _at_rest(self, message: Message) -> None:
-        if message.turn_id is not None and not (await self._rows.turn(message.turn_id)).status.ended:
+    async def _at_rest(self, message: Message, by: str) -> list[e.Event]:
+        """Sees that nothing is being made of the message; what to forget with it."""
+        turn = await self._rows.turn(message.turn_id) if message.turn_id is not None else None
+        if turn is not None and not turn.status.ended:
             raise Conflict("The message belongs to a turn that is under way: stop it first.")
+        summary = (await self._rows.get(message.session_id)).summary
+        return [] if summary is None else [e.ContextChanged(forget_summary=True, by=by)]

@@ -8,7 +8,7 @@ import re
 import structlog
 from cellwright.server.domain import Session, SessionId
 from cellwright.server.errors import CellwrightError
-from cellwright.server.events import TitleChanged
+from cellwright.server.events import TitleChanged, Used
 from cellwright.server.models import rehearsal
 from cellwright.server.models.catalog import Models
 from cellwright.server.models.protocol import ChatMessage, ModelRequest, said
@@ -44,19 +44,21 @@ class Titles:
         try:
             session = await self._rows.get(session_id)
             if session.title_by == "default":
-                await self.generate(session)
+                await self.generate(session, by_itself=True)
         except CellwrightError as error:
             log.info("not_named", session_id=session_id, why=str(error))
         except Exception:
             log.exception("not_named", session_id=session_id)
 
-    async def generate(self, session: Session) -> str:
+    async def generate(self, session: Session, *, by_itself: bool = False) -> str:
         """Names the session by what is said in it, and returns the title; with no usable model, by the first words."""
         conversation = await self._rows.conversation(session.id, 3)
         turns = [turn for turn, _ in conversation if turn.request.kind == "ask"]
         first = turns[0].query if turns else next((m.content for _, ms in conversation for m in ms), "")
         said_so_far = "\n\n".join(f"User: {turn.query}\nAgent: {turn.answer or ''}" for turn in turns)
         title = await self._by_model(session, said_so_far[:TOLD_CHARACTERS]) or first_words(first) or session.title
+        if by_itself and (await self._rows.get(session.id)).title_by != "default":
+            return session.title  # The user was faster.
         await self._log.append(session.id, [TitleChanged(title=title, by="model")])
         return title
 
@@ -71,6 +73,8 @@ class Titles:
         except CellwrightError as error:
             log.info("model_gave_no_title", why=str(error))
             return None
+        used = Used(what="title", model=reply.model or model.name, usage=reply.usage)
+        await self._log.append(session.id, [used])
         lines = reply.content.strip().strip("#*\"'` .").splitlines()
         return lines[0].strip()[:MAX_CHARACTERS] if lines and lines[0].strip() else None
 

@@ -158,7 +158,7 @@ class Turns:
         """Answers a cell that waits for the user's word; raises NotFound, or Conflict when it has its answer."""
         async with self._t.log.transaction(turn.session_id) as connection:
             await connection.fetchrow(SQL.lock_session, turn.session_id)
-            state = e.fold(record.event for record in await self._t.log.of_turn(turn.id))
+            state = e.fold(record.event for record in await self._t.log.of_turn(turn.id, connection))
             asked = [event for event in state.asked.values() if event.call_id == call_id]
             if not asked:
                 raise NotFound("request for approval", call_id)
@@ -337,7 +337,7 @@ class Turns:
                 bench.stopping.set()
             end: e.Event = await self._attempt(bench, state)
         except asyncio.CancelledError:
-            if self._closing:
+            if self._closing and not bench.waiting:
                 end = e.TurnInterrupted(turn_id=turn.id, cause="The server was stopped.", usage=usage)
                 with contextlib.suppress(Exception):
                     async with asyncio.timeout(5):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
+import asyncpg
 import structlog
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.execution import OBEY_WITHIN_S, Execution, Finished, reattach, spool_file
@@ -106,6 +107,10 @@ class Workbench:
         self._stopped_at: float | None = None
         self._told_unsaved: e.NotebookFailed | None = None
         self._put_off: list[e.Event] = []
+        self._compressed = False
+        self.waiting = False
+        """For the user's word. A server that stops leaves such a turn to the next one."""
+
         self.waited_s = 0.0
         """How long the turn waited for the user's word: no limit counts that."""
 
@@ -185,7 +190,13 @@ class Workbench:
         return await self._t.preferences.effective(self.session)
 
     async def compress(self, max_tokens: int) -> bool:
-        """Has the model summarise older turns; says whether it did. What goes wrong costs the summary, not the turn."""
+        """Has the model summarise older turns; says whether it did. What goes wrong costs the summary, not the turn.
+
+        Once a turn: what failed would fail again.
+        """
+        if self._compressed:
+            return False
+        self._compressed = True
         try:
             await self._t.memory.compress(await self.refresh(), max_tokens, "cellwright", keep_last=2)
         except CellwrightError as error:
@@ -226,7 +237,9 @@ class Workbench:
         began = time.monotonic()
         decided = state.decided.get(key)
         if decided is None:
+            self.waiting = True
             decided = await self.unless_stopped(self._decision(key))
+            self.waiting = False
         self.waited_s += time.monotonic() - began
         if decided.decision == "reject":
             raise Rejected(decided.reason or "no reason was given")
@@ -407,7 +420,12 @@ class Workbench:
             changed = variables.changes(connection, now)
             if changed is not None:
                 events.append(changed)
-        await self.record(*events)
+        try:
+            await self.record(*events)
+        except asyncpg.ForeignKeyViolationError:
+            # A deletion of the last other reference took an object between the two steps.
+            await self._t.artifacts.keep_outputs(live.area.outputs)
+            await self.record(*events)
         await self.hot.settle(self.session.id)
         artifacts = await self._keep(started, outputs, before)
         await self._save()

@@ -94,8 +94,16 @@ class JupyterServer:
         assert self._process is not None
         self._process.wait(timeout_s)
 
+    def restart(self) -> None:
+        """Stops the server as an operator would, and starts it again."""
+        self._end()
+        self.start()
+
     def stop(self) -> None:
         self.http.close()
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 from cellwright.extension import endpoint
 from cellwright.extension.endpoint import Call, Endpoint, Route, Streamed
-from cellwright.extension.handlers.models import ArtifactList, Body, Page, Query
+from cellwright.extension.handlers.models import ArtifactList, Body, Page, Query, Time
 from cellwright.server.artifacts import disposition
 from cellwright.server.domain import Artifact, ArtifactId, ArtifactKind
 from cellwright.server.errors import Forbidden, Invalid, NotFound
 from cellwright.server.store.objects import Spooled
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
@@ -175,11 +175,11 @@ class NewArtifact(Body):
     value: Any | None = Field(None, alias="json")
     data: str | None = Field(None, description="Base64")
     kind: ArtifactKind = "result"
-    mime_type: str | None = Field(None, max_length=200, pattern=r"^[\w.+-]+/[\w.+-]+$")
+    mime_type: str | None = Field(None, max_length=200, pattern=r"^[A-Za-z0-9.+_-]+/[A-Za-z0-9.+_-]+$")
     description: str = Field("", max_length=2_000)
     tags: Tags = {}
     parents: list[ArtifactId] = Field([], max_length=100)
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
 
     @model_validator(mode="after")
     def _one(self) -> NewArtifact:
@@ -203,7 +203,7 @@ class ArtifactChanges(Body):
     kind: ArtifactKind | None = None
     description: str | None = Field(None, max_length=2_000)
     tags: Tags | None = None
-    expires_at: AwareDatetime | None = Field(None, description="null: never")
+    expires_at: Time | None = Field(None, description="null: never")
 
     @model_validator(mode="after")
     def _something(self) -> ArtifactChanges:
@@ -402,7 +402,10 @@ async def preview(call: Call) -> TablePreview | Streamed:
             kind="table", columns=about["columns"], rows=shown, total_rows=total if isinstance(total, int) else None
         )
     if artifact.mime_type.startswith("text/") or artifact.mime_type in TEXTS:
-        head = b"".join([chunk async for chunk in call.app.artifacts.read(artifact, 0, PREVIEW_BYTES)])
+        try:
+            head = b"".join([chunk async for chunk in call.app.artifacts.read(artifact, 0, PREVIEW_BYTES)])
+        except KeyError:
+            raise NotFound("artifact", artifact.id) from None
         return TablePreview(kind="text", text=head.decode("utf-8", "replace"))
     return TablePreview(kind="none")
 
@@ -577,7 +580,17 @@ ROUTES = [
         errors=(404, 416),
         media=("*/*",),
     ),
-    Route("GET", "/artifacts/{artifact}/url", url, "A link that expires", LinkQuery, None, Link, errors=(404,)),
+    Route(
+        "GET",
+        "/artifacts/{artifact}/url",
+        url,
+        "A link that expires, for whoever holds it",
+        LinkQuery,
+        None,
+        Link,
+        errors=(404,),
+        needs="write",
+    ),
     Route(
         "GET",
         "/links/{token}",

@@ -88,6 +88,7 @@ ROUTES = [
         Rendered,
         200,
         (404, 409),
+        needs="write",
     ),
     Route(
         "POST",

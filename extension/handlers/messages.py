@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from cellwright.extension.endpoint import Call, Route
 from cellwright.extension.handlers.models import Body, Query
-from cellwright.extension.handlers.sessions import Notes
+from cellwright.extension.handlers.sessions import Notes, messages_of
 from cellwright.extension.handlers.turns import Document, ShownImage, shown
 from cellwright.server.domain import Message, Session
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 
 class MessagePage(Query):
@@ -55,7 +55,14 @@ class NewMessage(Body):
     content: str = Field(min_length=1, max_length=200_000)
     images: list[ShownImage] = Field(default=[], max_length=10)
     documents: list[Document] = Field(default=[], max_length=10)
-    metadata: Notes = {}
+    metadata: Notes = Field({}, description="Your own; `images` and `file_ids` are the server's")
+
+    @field_validator("metadata")
+    @classmethod
+    def _own(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := {"images", "file_ids"} & value.keys():
+            raise ValueError(f"{', '.join(sorted(taken))}: the server sets this itself")
+        return value
 
 
 class MessageChange(Body):
@@ -63,13 +70,8 @@ class MessageChange(Body):
 
 
 async def list_messages(call: Call) -> MessageList:
-    session, rows, limit, offset = await call.session(), call.app.rows, call.query.limit, call.query.offset
-    found, total = await rows.recent(
-        session.id,
-        f"messages:{limit}:{offset}",
-        lambda: rows.messages(session.id, limit, offset),
-        lambda page: sum(len(message.content) + 2_000 for message in page[0]),
-    )
+    session, limit, offset = await call.session(), call.query.limit, call.query.offset
+    found, total = await messages_of(call, session, limit, offset)
     return MessageList(messages=found, total=total, limit=call.query.limit, offset=call.query.offset)
 
 
@@ -187,7 +189,7 @@ ROUTES = [
         "DELETE",
         "/messages/{message}",
         delete,
-        "Take a message out of the conversation",
+        "Take a message out of the conversation; the notebook's cells stay",
         status=204,
         errors=(404, 409),
         action="write",

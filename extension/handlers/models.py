@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 from cellwright.server.domain import Artifact, Session, Turn, Usage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 
 class Body(BaseModel):
@@ -19,6 +19,19 @@ class Query(BaseModel):
     """The arguments behind a path's question mark."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+def _in_our_time(value: datetime) -> datetime:
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a year between 2000 and 2200") from None
+    if not 2000 <= value.year <= 2200:
+        raise ValueError("a year between 2000 and 2200")
+    return value
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_in_our_time)]
 
 
 class Page(Query):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from cellwright.extension.endpoint import Call, Route
-from cellwright.extension.handlers.models import Body, Query
+from cellwright.extension.handlers.models import Body, Query, Time
 from cellwright.server.agent.profiles import profile, profiles
 from cellwright.server.app import Check
 from cellwright.server.cleaning import Cleaned
 from cellwright.server.models.catalog import KnownModel
 from cellwright.server.preferences import Preferences
 from cellwright.server.usage import By, UsageRow
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 
 class Health(BaseModel):
@@ -74,8 +74,8 @@ class ModelList(BaseModel):
 
 
 class UsageQuery(Query):
-    since: AwareDatetime | None = Field(None, alias="from")
-    until: AwareDatetime | None = Field(None, alias="to")
+    since: Time | None = Field(None, alias="from")
+    until: Time | None = Field(None, alias="to")
     by: By = "day"
 
 

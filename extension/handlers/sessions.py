@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cellwright.extension.endpoint import Call, Route
 from cellwright.extension.handlers.models import Body, Page, Query, SessionDetail, SessionRow, SessionState, row_of
 from cellwright.server import events as e
-from cellwright.server.domain import Session, SessionStatus
+from cellwright.server.domain import Message, Session, SessionStatus
 from cellwright.server.errors import Invalid
 from cellwright.server.preferences import Preferences
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
@@ -145,8 +145,7 @@ async def get(call: Call) -> SessionDetail:
     session = await call.session()
     more: dict[str, Any] = {}
     if call.query.messages:
-        rows = call.app.rows
-        more["messages"] = (await rows.recent(session.id, "messages:500:0", lambda: rows.messages(session.id, 500)))[0]
+        more["messages"] = (await messages_of(call, session, 500, 0))[0]
     return await detail(call, session, **more)
 
 
@@ -168,6 +167,26 @@ async def change(call: Call) -> SessionDetail:
 
 async def delete(call: Call) -> None:
     await call.app.sessions.delete(await call.session())
+
+
+async def messages_of(call: Call, session: Session, limit: int, offset: int) -> tuple[list[Message], int]:
+    """A page of a session's messages, and how many there are."""
+    rows = call.app.rows
+    return await rows.recent(
+        session.id, f"messages:{limit}:{offset}", lambda: rows.messages(session.id, limit, offset), _weight
+    )
+
+
+def _weight(page: tuple[list[Message], int]) -> int:
+    """About how many bytes a page of messages holds."""
+    return sum(
+        2_000
+        + len(message.content)
+        + sum(len(call.arguments) for call in message.tool_calls)
+        + sum(len(result.content) for result in message.tool_results)
+        + sum(len(str(entry)) for entry in message.execution_logs)
+        for message in page[0]
+    )
 
 
 async def generate_title(call: Call) -> SessionDetail:

@@ -91,6 +91,7 @@ ROUTES = [
         (404,),
         "write",
         needs="own",
+        told_once=("token", "url"),
         example={"role": "read", "expires_hours": 24},
     ),
     Route(

@@ -104,6 +104,8 @@ async def assembled(bench: Workbench, profile: Profile, model: Model, *, compres
         "conversation": of_history,
         "tools": of_tools,
     }
+    if history and history[0].role == "assistant":  # The question was removed; some providers insist on one.
+        history.insert(0, ChatMessage("user", "(removed)"))
     request = ModelRequest([ChatMessage("system", system), *history], tools)
     return Assembled(request, {**tokens, "total": sum(tokens.values())}, len(chosen), len(shortened))
 
@@ -172,9 +174,9 @@ def _summary(turns: Sequence[tuple[Turn, Sequence[Message]]], budget: int, model
     """A few lines a turn, newest kept first when there are too many; and whether none was left out."""
     lines: list[str] = []
     whole = True
-    for turn, _ in reversed(turns):
-        said = " ".join((turn.answer or _ended(turn)).split())[:SUMMARY_CHARACTERS]
-        asked = " ".join(turn.query.split())[:SUMMARY_CHARACTERS]
+    for turn, messages in reversed(turns):
+        said = " ".join((said_in(turn, messages) or _ended(turn)).split())[:SUMMARY_CHARACTERS]
+        asked = " ".join(asked_in(messages).split())[:SUMMARY_CHARACTERS]
         line = f"- Turn {turn.n}. Asked: {asked}\n  Outcome: {said}"
         if model.count_tokens("\n".join([*lines, line])) > budget and lines:
             lines.append(f"- (the turns up to {turn.n} are left out)")
@@ -182,6 +184,17 @@ def _summary(turns: Sequence[tuple[Turn, Sequence[Message]]], budget: int, model
             break
         lines.append(line)
     return "\n".join(reversed(lines)), whole
+
+
+def asked_in(messages: Sequence[Message]) -> str:
+    """What the user said in a turn, as it stands now: they may have edited or removed it."""
+    return "\n".join(message.content for message in messages if message.role == "user") or "(removed)"
+
+
+def said_in(turn: Turn, messages: Sequence[Message]) -> str:
+    """What the agent said in a turn, as it stands now."""
+    replies = [message for message in messages if message.role == "assistant"]
+    return (replies[-1].content or turn.answer or "") if replies else ""
 
 
 def _ended(turn: Turn) -> str:

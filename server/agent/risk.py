@@ -65,6 +65,16 @@ OF_OS = {
     ),
 }
 DELETING_METHODS = {"unlink", "rmdir", "rmtree"}
+STARTING_METHODS = {"system", "popen", "check_output", "check_call", "Popen"}
+"""Telling by themselves, whatever name their module goes by since an earlier cell."""
+
+SAVING_METHODS = {
+    *("to_csv", "to_excel", "to_parquet", "to_json", "to_pickle", "to_feather", "to_hdf", "to_html", "to_latex"),
+    *("to_markdown", "to_stata", "to_xml", "to_file", "to_netcdf", "to_zarr", "to_sql", "to_image", "to_orc"),
+    *("savefig", "save", "savetxt", "savez", "savez_compressed", "save_model", "save_pretrained", "dump", "imsave"),
+    *("write_html", "write_image", "write_json", "write_csv", "write_parquet", "write_excel", "write_ipc"),
+    *("write_ndjson", "imwrite", "export", "extractall", "extract", "tofile"),
+}
 WRITING_METHODS = {"write_text", "write_bytes", "mkdir", "touch", "symlink_to", "hardlink_to"}
 RENAMING_METHODS = {"rename", "replace"}
 COPYING = {"copy", "copy2", "copyfile", "copytree", "make_archive", "unpack_archive"}
@@ -78,6 +88,7 @@ DANGEROUS_ATTRIBUTES = {
     "__import__",
     "__mro__",
     "__bases__",
+    "__dict__",
 }
 PATH_ARGUMENTS = {"path", "fname", "file", "filename", "path_or_buf", "excel_writer", "buf", "name", "dst", "con"}
 URL = re.compile(r"^[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
@@ -99,9 +110,13 @@ HARMLESS_MAGICS = {
         "psearch",
         "pprint",
     ),
-    *("html", "latex", "markdown", "svg", "javascript", "js", "xmode", "colors", "page", "env", "cd"),
+    *("html", "latex", "markdown", "svg", "javascript", "js", "xmode", "colors", "page", "env"),
 }
 MAGIC_CALLS = {"run_line_magic", "run_cell_magic"}
+IPYTHON_CALLS = {*MAGIC_CALLS, "system", "getoutput"}
+OPTIONS = re.compile(r"^\s*(-\w+(\s*\d+)?\s+)+")
+ALWAYS = ("os", "posix", "nt", "sys", "shutil", "pathlib", "builtins")
+"""Modules that a name of theirs surely means; any other may be a variable, and its import was judged in its cell."""
 
 
 def reasons(source: str, workspace: str = ".") -> list[str]:
@@ -136,6 +151,10 @@ class _Judge:
         """What a name of the cell stands for: `pd` for `pandas`, `rm` for `os.remove`."""
         self._texts: dict[str, str] = {}
         """Names that hold one piece of text."""
+        self._paths: dict[str, ast.AST] = {}
+        """Names that hold one path."""
+        self._magics: set[int] = set()
+        """Calls of get_ipython that IPython itself wrote for magics."""
 
     def judge(self, tree: ast.AST) -> Iterator[tuple[str, int]]:
         self._names |= {"os": "os", "pathlib": "pathlib", "Path": "pathlib.Path", "shutil": "shutil", "sys": "sys"}
@@ -164,6 +183,14 @@ class _Judge:
             if count > 1:
                 self._texts.pop(name, None)
         for node in ast.walk(tree):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if self._is_path(value):
+                    if assigned[name] == 1:
+                        self._paths[name] = value
+                case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")) as asked, attr=attr)):
+                    if attr in IPYTHON_CALLS:
+                        self._magics.add(id(asked))
+        for node in ast.walk(tree):
             line = getattr(node, "lineno", 1)
             for reason in self._of(node):
                 yield reason, line
@@ -175,7 +202,10 @@ class _Judge:
                     yield from _of_module(alias.name)
             case ast.ImportFrom(module=module, names=names):
                 for alias in names:
+                    if module in ("os", "posix", "builtins", "IPython") and alias.name == "*":
+                        yield UNKNOWN
                     yield from _of_module(f"{module or ''}.{alias.name}")
+                    yield from self._of_name(f"{module or ''}.{alias.name}")
             case ast.Call():
                 yield from self._of_call(node)
             case ast.Attribute(attr=attribute):
@@ -199,14 +229,16 @@ class _Judge:
                 yield OF_OS[first]
             elif first.startswith(("exec", "spawn")):
                 yield STARTS
-        elif tail or head in ("sh",):
+        elif tail and (head in ALWAYS or head in {known.split(".")[0] for known in self._names.values()}):
             yield from _of_module(name)
 
     def _of_call(self, node: ast.Call) -> Iterator[str]:
         name = self._qualified(node.func)
         method = node.func.attr if isinstance(node.func, ast.Attribute) else None
-        if name is None and method is None and not isinstance(node.func, ast.Name | ast.Lambda | ast.Call):
-            yield UNKNOWN  # A call of what is looked up: tools["x"]()
+        if name == "get_ipython" and id(node) not in self._magics:
+            yield UNKNOWN
+        if method in STARTING_METHODS and not self._is_magic(node):
+            yield STARTS
         if name in ("getattr", "setattr") and len(node.args) > 1 and self._text(node.args[1]) is None:
             target = self._qualified(node.args[0])
             if target is not None and target.split(".")[0] in {*MODULES, "os", "shutil", "sys", "builtins", "posix"}:
@@ -215,19 +247,17 @@ class _Judge:
             target = self._qualified(node.args[0])
             if target is not None:
                 yield from self._of_name(f"{target}.{self._text(node.args[1])}")
-        if name in ("vars", "globals", "locals") and not node.args and name != "locals":
+        if name in ("vars", "globals") and (not node.args or self._qualified(node.args[0]) in ALWAYS):
             yield UNKNOWN
         yield from self._of_magic(node, method)
         yield from self._of_paths(node, name, method)
         for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
-            text = self._text(argument)
+            text = self._beginning(argument)
             if text is not None and URL.match(text) and not LOCAL_URL.match(text) and _opens(name, method):
                 yield NETWORK
 
     def _of_magic(self, node: ast.Call, method: str | None) -> Iterator[str]:
-        on = node.func.value if isinstance(node.func, ast.Attribute) else None
-        ours = isinstance(on, ast.Call) and isinstance(on.func, ast.Name) and on.func.id == "get_ipython"
-        if not ours:
+        if not self._is_magic(node):
             return
         if method in ("system", "getoutput"):
             said = self._text(node.args[0]) if node.args else ""
@@ -240,11 +270,14 @@ class _Judge:
             elif magic in SHELL_MAGICS:
                 yield STARTS
             elif magic in ("time", "timeit", "capture", "prun"):
-                body = self._text(node.args[-1]) or ""
+                body = OPTIONS.sub("", self._text(node.args[-1]) or "")
                 yield from (reason.rsplit(" (line", 1)[0] for reason in reasons(body, self._workspace))
             elif magic == "writefile":
                 path = (self._text(node.args[1]) or "").removeprefix("-a").strip()
                 if self._outside(path):
+                    yield WRITES
+            elif magic == "cd":
+                if self._outside((self._text(node.args[1]) or "").strip() or "~"):
                     yield WRITES
             elif magic not in HARMLESS_MAGICS:
                 yield UNKNOWN
@@ -252,16 +285,15 @@ class _Judge:
     def _of_paths(self, node: ast.Call, name: str | None, method: str | None) -> Iterator[str]:
         short = (name or "").rpartition(".")[2]
         if name in ("open", "io.open", "codecs.open", "gzip.open", "bz2.open", "lzma.open", "os.open"):
-            if self._may_write(node, name) and node.args and self._leads_out(node.args[0]):
+            if self._may_write(node, name) and any(map(self._leads_out, _given(node, 0, "file", "filename", "path"))):
                 yield WRITES
             return
         if name in ("os.rename", "os.renames", "os.replace", "os.makedirs", "os.mkdir", "os.chdir"):
-            if any(self._leads_out(argument) for argument in node.args) and name != "os.chdir":
+            if any(self._leads_out(argument) for argument in [*node.args, *(k.value for k in node.keywords)]):
                 yield WRITES
             return
         if name is not None and name.startswith("shutil.") and short in COPYING:
-            target = node.args[1] if len(node.args) > 1 else None
-            if target is not None and self._leads_out(target):
+            if any(map(self._leads_out, _given(node, 1, "dst"))):
                 yield WRITES
             return
         if method is None:
@@ -276,14 +308,9 @@ class _Judge:
             writes = method != "open" or self._may_write(node, "Path.open")
             if writes and on is not None and self._is_path(on) and self._leads_out(on):
                 yield WRITES
-        elif method.startswith(("to_", "save", "write_", "dump", "extract", "imsave")) or method in (
-            "imwrite",
-            "export",
-        ):
+        elif method in SAVING_METHODS and not (isinstance(on, ast.Attribute) and on.attr == "str"):
             told = [*node.args[:2], *(k.value for k in node.keywords if k.arg in PATH_ARGUMENTS)]
-            if any(self._text(argument) is not None and self._leads_out(argument) for argument in told):
-                yield WRITES
-            if method in ("extractall", "extract") and any(self._leads_out(argument) for argument in told):
+            if any(self._leads_out(argument) for argument in told):
                 yield WRITES
             if method == "to_sql" and any(self._is_remote(argument) for argument in told):
                 yield NETWORK
@@ -316,11 +343,27 @@ class _Judge:
             case ast.BinOp(left=left, op=ast.Div()):
                 return self._is_path(left)
             case ast.Name(id=name):
-                return name in self._texts and name not in self._names
+                return name in self._paths
             case ast.Attribute(value=value, attr=("parent" | "parents")):
                 return self._is_path(value)
             case _:
                 return False
+
+    def _is_magic(self, node: ast.Call) -> bool:
+        """Whether a call is one that IPython writes for a magic."""
+        return isinstance(node.func, ast.Attribute) and id(node.func.value) in self._magics
+
+    def _beginning(self, node: ast.AST) -> str | None:
+        """The text that an expression surely begins with."""
+        match node:
+            case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
+                return text
+            case ast.BinOp(left=left, op=ast.Add()) if self._text(node) is None:
+                return self._beginning(left)
+            case ast.Call(func=ast.Attribute(value=value, attr="format")):
+                return self._beginning(value)
+            case _:
+                return self._text(node)
 
     def _leads_out(self, node: ast.AST) -> bool:
         """Whether a path leads out of the workspace; one that cannot be told does, if it is not a plain name."""
@@ -328,6 +371,8 @@ class _Judge:
         if text is not None:
             return self._outside(text)
         match node:
+            case ast.Name(id=held) if held in self._paths:
+                return self._leads_out(self._paths[held])
             case ast.Call(func=function, args=args):
                 name = self._qualified(function) or ""
                 if name.endswith(("Path.home", "expanduser", "gettempdir", "mkdtemp", "mkstemp")):
@@ -385,6 +430,11 @@ class _Judge:
                 return None if before is None else f"{before}.{attribute}"
             case _:
                 return None
+
+
+def _given(node: ast.Call, at: int, *names: str) -> list[ast.AST]:
+    """An argument of a call, by its place or any of its names."""
+    return [*node.args[at : at + 1], *(keyword.value for keyword in node.keywords if keyword.arg in names)]
 
 
 def _of_module(name: str) -> Iterator[str]:

@@ -106,8 +106,10 @@ class Log:
         more = len(rows) == limit or sum(row["size"] for row in rows) >= max_bytes
         return [_record(row) for row in rows], more
 
-    async def of_turn(self, turn_id: TurnId) -> list[Record]:
-        """All events of one turn, in order."""
+    async def of_turn(self, turn_id: TurnId, within: postgres.Connection | None = None) -> list[Record]:
+        """All events of one turn, in order; `within` reads in a transaction of the caller's."""
+        if within is not None:
+            return [_record(row) for row in await within.fetch(SQL.events_of_turn, turn_id)]
         async with postgres.acquired(self._pool) as connection:
             return [_record(row) for row in await connection.fetch(SQL.events_of_turn, turn_id)]
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024
 PAGE = 1_000
+NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class Objects(Protocol):
@@ -52,6 +54,12 @@ class Objects(Protocol):
 async def read_all(objects: Objects, sha256: Sha256) -> bytes:
     """A whole object, for those that are known to be small."""
     return b"".join([chunk async for chunk in objects.read(sha256)])
+
+
+def _check_name(sha256: str) -> None:
+    """Raises KeyError for what is no hash: no path may come in by an object's name."""
+    if NAME.fullmatch(sha256) is None:
+        raise KeyError(sha256)
 
 
 class Spooled:
@@ -86,6 +94,7 @@ class FileObjects:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _path(self, sha256: Sha256) -> Path:
+        _check_name(sha256)
         return self._folder / sha256[:2] / sha256[2:]
 
     async def put(self, sha256: Sha256, source: Path) -> None:
@@ -190,6 +199,7 @@ class S3Objects:
 
     @staticmethod
     def _key(sha256: Sha256) -> str:
+        _check_name(sha256)
         return f"objects/{sha256}"
 
     async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -56,6 +56,10 @@ async def _turn_ended(connection: Connection, record: e.Record, event: e.TurnEnd
 
 async def _message_completed(connection: Connection, record: e.Record, event: e.MessageCompleted) -> None:
     await _insert_message(connection, record, event.message)
+    await _add_usage(connection, record, event)
+
+
+async def _add_usage(connection: Connection, record: e.Record, event: e.MessageCompleted | e.Used) -> None:
     if event.usage.calls:
         before = Usage.model_validate(await connection.fetchval(SQL.read_usage, record.session_id))
         await connection.execute(SQL.add_usage, record.session_id, (before + event.usage).model_dump())
@@ -85,7 +89,8 @@ async def _insert_message(connection: Connection, record: e.Record, message: Mes
 
 
 async def _message_edited(connection: Connection, record: e.Record, event: e.MessageEdited) -> None:
-    await connection.execute(SQL.edit_message, event.message_id, event.content)
+    preview = " ".join(event.content.split())[:PREVIEW_CHARACTERS]
+    await connection.execute(SQL.edit_message, event.message_id, event.content, preview)
 
 
 async def _message_deleted(connection: Connection, record: e.Record, event: e.MessageDeleted) -> None:
@@ -95,6 +100,8 @@ async def _message_deleted(connection: Connection, record: e.Record, event: e.Me
 async def _context_changed(connection: Connection, record: e.Record, event: e.ContextChanged) -> None:
     if event.context is not None:
         await connection.execute(SQL.set_context, record.session_id, event.context)
+    if event.forget_summary:
+        await connection.execute(SQL.set_summary, record.session_id, None)
     if event.summary is not None:
         await connection.execute(SQL.set_summary, record.session_id, event.summary.model_dump())
 
@@ -261,6 +268,7 @@ _PROJECTIONS: dict[type[Any], Callable[[Connection, e.Record, Any], Awaitable[No
     e.TurnStopped: _turn_ended,
     e.TurnInterrupted: _turn_ended,
     e.MessageCompleted: _message_completed,
+    e.Used: _add_usage,
     e.MessageEdited: _message_edited,
     e.MessageDeleted: _message_deleted,
     e.ContextChanged: _context_changed,

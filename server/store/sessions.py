@@ -41,7 +41,7 @@ class SessionRows:
         while found is None and (session_id := await self._by_key(name, who)) is not None:
             found = await self._allowed(session_id, who)
             if found is None:  # Deleted; another may go by the key now.
-                del self._keys[str(who.name), name]
+                self._keys.pop((str(who.name), name), None)
         if found is None:
             raise NotFound("session", name)
         return found
@@ -160,7 +160,8 @@ class SessionRows:
         async with postgres.acquired(self._pool) as connection:
             turns = [_turn(row) for row in await connection.fetch(SQL.turns_to_head, session_id, max_turns)]
             turns.reverse()
-            rows = await connection.fetch(SQL.messages_of_turns, [turn.id for turn in turns], session_id)
+            whole = not turns or turns[0].parent_id is None
+            rows = await connection.fetch(SQL.messages_of_turns, [turn.id for turn in turns], session_id, whole)
         by_turn: dict[TurnId, list[Message]] = {turn.id: [] for turn in turns}
         last = turns[0].id if turns else None
         for row in rows:
@@ -208,10 +209,10 @@ class SessionRows:
             rows = await connection.fetch(SQL.last_activity, list(session_ids))
         return [(SessionId(str(row["id"])), row["last_activity"]) for row in rows]
 
-    async def unused_for(self, seconds: float) -> list[SessionId]:
-        """Sessions that nobody used for so long and that have no turn to do."""
+    async def unused_for(self, seconds: float, session_id: SessionId | None = None) -> list[SessionId]:
+        """Sessions (or that one) that nobody used for so long and that have no turn to do."""
         async with postgres.acquired(self._pool) as connection:
-            return [SessionId(row["id"]) for row in await connection.fetch(SQL.unused_for, seconds)]
+            return [SessionId(row["id"]) for row in await connection.fetch(SQL.unused_for, seconds, session_id)]
 
     async def request_stop(self, turn_id: TurnId) -> None:
         """Notes durably that a turn is to stop."""

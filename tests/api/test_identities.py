@@ -244,3 +244,23 @@ async def test_the_socket(jupyter: JupyterServer, things: dict[str, str]) -> Non
     assert told["data"]["status"] == 403
     reader.close()
     jupyter.call("DELETE", f"/shares/{share['id']}")
+
+
+def test_what_ends_with_a_share(jupyter: JupyterServer, things: dict[str, str], model: OpenAIServer) -> None:
+    """Revoked, a share gives neither the rest of a turn's stream nor the answer to a repeated request."""
+    path = f"/sessions/{things['session']}"
+    share = jupyter.call("POST", f"{path}/shares", json={"user": "bob", "role": "write"})["id"]
+    model.script([Say("word " * 100, between_s=0.2)])
+    key = {"Idempotency-Key": "bob's", "Accept": "text/event-stream"}
+    with client(jupyter, "token-bob", **key) as bob:
+        with bob.stream("POST", f"{path}/query", json={"query": "go"}) as stream:
+            lines = stream.iter_lines()
+            while "message.delta" not in next(lines):
+                pass
+            jupyter.call("DELETE", f"/shares/{share}")
+            rest = list(lines)
+        assert len(rest) < 60
+        assert not any("turn.completed" in line for line in rest)
+        assert bob.post(f"{path}/query", json={"query": "go"}).status_code == 403
+    turn = jupyter.call("GET", f"{path}/turns")["turns"][-1]
+    jupyter.until_ended(turn["id"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import io
 import json
@@ -427,3 +428,74 @@ def test_the_docs_page(jupyter: JupyterServer) -> None:
     for name in ("swagger-ui.css", "swagger-ui-bundle.js", "start.js"):
         assert len(jupyter.http.get(f"/docs/{name}").content) > 300
     problem(jupyter.http.get("/docs/index.js"), 404)
+
+
+def test_what_a_client_may_not_claim(jupyter: JupyterServer) -> None:
+    """Pictures by hash, odd types, and times that no calendar has are refused before they are kept."""
+    session = jupyter.call("POST", "/sessions", json={"title": "t"})["id"]
+    images = [{"sha256": "xx/etc/hostname", "mime_type": "image/png"}]
+    for metadata in ({"images": images}, {"images": [1]}, {"file_ids": 1}):
+        problem(jupyter.http.post(f"/sessions/{session}/messages", json={"content": "c", "metadata": metadata}), 422)
+    kept = jupyter.call("POST", f"/sessions/{session}/artifacts", json={"name": "a.txt", "text": "a"})
+    for time_ in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2024-01-01T00:00:00"):
+        problem(jupyter.http.patch(f"/artifacts/{kept['id']}", json={"expires_at": time_}), 422)
+        body = {"name": "b.txt", "text": "b", "expires_at": time_}
+        problem(jupyter.http.post(f"/sessions/{session}/artifacts", json=body), 422)
+        problem(jupyter.http.get("/usage", params={"from": time_}), 422)
+    body = {"name": "b", "text": "b", "mime_type": "中/中"}
+    problem(jupyter.http.post(f"/sessions/{session}/artifacts", json=body), 422)
+
+
+def test_facts_that_are_set_at_once_are_all_kept(jupyter: JupyterServer) -> None:
+    """Whoever merges, the user or the agent, takes nothing from the other."""
+    session = jupyter.call("POST", "/sessions", json={"title": "t"})["id"]
+    path = f"/sessions/{session}/context"
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: jupyter.call("PATCH", path, json={"context": {f"fact{n}": n}}), range(16)))
+    assert jupyter.call("GET", path)["context"] == {f"fact{n}": n for n in range(16)}
+
+
+def test_a_message_before_the_first_turn(jupyter: JupyterServer, model: OpenAIServer) -> None:
+    """It is told to the model; a question that is removed leaves a history that any provider takes."""
+    session = jupyter.call("POST", "/sessions", json={"title": "t"})["id"]
+    jupyter.call("POST", f"/sessions/{session}/messages", json={"role": "system", "content": "Amounts are in euros."})
+    model.script([Say("First."), Say("Second."), Say("Third.")])
+    ask(jupyter, session, "one, a secret")
+    assert [m["content"] for m in model.requests[-1]["messages"]][1:] == ["Amounts are in euros.", "one, a secret"]
+    messages = jupyter.call("GET", f"/sessions/{session}/messages")["messages"]
+    for message in messages[:2]:
+        jupyter.call("DELETE", f"/messages/{message['id']}")
+    ask(jupyter, session, "two")
+    told = [(m["role"], m["content"]) for m in model.requests[-1]["messages"]][1:]
+    assert told == [("user", "(removed)"), ("assistant", "First."), ("user", "two")]
+    jupyter.call("PATCH", f"/sessions/{session}", json={"preferences": {"max_context_messages": 1}})
+    ask(jupyter, session, "three")
+    earlier = model.requests[-1]["messages"][0]["content"].partition("Earlier in this conversation")[2]
+    assert "a secret" not in earlier  # The notebook's cell is another matter: it stays.
+    assert "First." in earlier
+
+
+def test_many_decisions_at_once(jupyter: JupyterServer, model: OpenAIServer) -> None:
+    """Decisions that come together hold nothing else up; one counts."""
+    session = jupyter.call("POST", "/sessions", json={"title": "t"})["id"]
+    model.script([cell("1"), Say("Done.")])
+    turn = jupyter.call("POST", f"/sessions/{session}/query", json={"query": "go", "approval": "ask"})
+    call_id = until(lambda: jupyter.call("GET", f"/turns/{turn['turn_id']}")["approvals"])[0]["call_id"]
+    path = f"/turns/{turn['turn_id']}/approvals/{call_id}"
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        said = list(pool.map(lambda _: jupyter.http.post(path, json={"decision": "approve"}).status_code, range(24)))
+    assert sorted(said) == [200, *[409] * 23]
+    assert jupyter.until_ended(turn["turn_id"])["status"] == "completed"
+
+
+def test_a_server_that_stops_while_a_cell_waits(jupyter: JupyterServer, model: OpenAIServer) -> None:
+    """The next server waits on; the decision that it is told then is what happens."""
+    session = jupyter.call("POST", "/sessions", json={"title": "t"})["id"]
+    model.script([cell("40 + 2"), Say("Done.")])
+    turn = jupyter.call("POST", f"/sessions/{session}/query", json={"query": "go", "approval": "ask"})
+    until(lambda: jupyter.call("GET", f"/turns/{turn['turn_id']}")["approvals"])
+    jupyter.restart()
+    waiting = until(lambda: jupyter.call("GET", f"/turns/{turn['turn_id']}")["approvals"])
+    jupyter.call("POST", f"/turns/{turn['turn_id']}/approvals/{waiting[0]['call_id']}", json={"decision": "approve"})
+    ended = jupyter.until_ended(turn["turn_id"])
+    assert (ended["status"], [cell["status"] for cell in ended["cells"]]) == ("completed", ["ok"])

@@ -2,6 +2,11 @@
 INSERT INTO objects (sha256, size_bytes) VALUES ($1, $2)
 ON CONFLICT (sha256) DO UPDATE SET created_at = now();
 
+-- name: add_found
+-- An object that is there without a row, as old as it is: a writer that wants the same makes it young.
+INSERT INTO objects (sha256, size_bytes, created_at) VALUES ($1, 0, now() - make_interval(secs => $2))
+ON CONFLICT DO NOTHING;
+
 -- name: refer
 INSERT INTO object_refs (sha256, session_id, holder) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
 
@@ -9,6 +14,7 @@ INSERT INTO object_refs (sha256, session_id, holder) VALUES ($1, $2, $3) ON CONF
 -- The lock on the object's row keeps a writer that is about to refer to it waiting until it is gone.
 DELETE FROM objects o
 WHERE o.sha256 = $1 AND NOT EXISTS (SELECT FROM object_refs r WHERE r.sha256 = o.sha256)
+  AND o.created_at <= now() - make_interval(secs => $2)
 RETURNING sha256;
 
 -- name: unreferenced
@@ -36,12 +42,15 @@ SELECT * FROM artifacts WHERE id = $1 AND status = 'ready';
 SELECT id FROM artifacts WHERE id = $1 AND status = 'ready' FOR SHARE;
 
 -- name: ancestors
-WITH RECURSIVE line AS (
-    SELECT a.*, 1 AS depth FROM artifacts a WHERE a.id::text = ANY ($1::text[])
+WITH RECURSIVE line (id, depth) AS (
+    SELECT unnest($1::uuid[]), 1
     UNION
-    SELECT a.*, line.depth + 1 FROM line JOIN artifacts a ON line.parents ? a.id::text WHERE line.depth < 50
+    SELECT parent.id::uuid, line.depth + 1
+    FROM line JOIN artifacts a ON a.id = line.id, jsonb_array_elements_text(a.parents) AS parent (id)
+    WHERE line.depth < 50
 )
-SELECT DISTINCT ON (id) * FROM line WHERE status = 'ready' ORDER BY id, depth;
+SELECT a.* FROM (SELECT id, min(depth) AS depth FROM line GROUP BY id) AS nearest JOIN artifacts a USING (id)
+WHERE a.status = 'ready' ORDER BY nearest.depth, a.created_at;
 
 -- name: children
 SELECT * FROM artifacts WHERE (parents ? $1::text OR derived_from = $1::text) AND status = 'ready' ORDER BY created_at;

@@ -47,11 +47,19 @@ INSERT INTO messages (id, session_id, turn_id, seq, role, content, code, thought
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: edit_message
-UPDATE messages SET content = $2 WHERE id = $1;
+WITH edited AS (UPDATE messages SET content = $2 WHERE id = $1 RETURNING session_id, seq)
+UPDATE sessions SET last_message_preview = $3
+FROM edited
+WHERE id = edited.session_id
+  AND edited.seq = (SELECT max(seq) FROM messages m WHERE m.session_id = edited.session_id AND m.content <> '');
 
 -- name: delete_message
 WITH gone AS (DELETE FROM messages WHERE id = $1 AND session_id = $2 RETURNING session_id)
-UPDATE sessions SET message_count = message_count - 1 WHERE id IN (SELECT session_id FROM gone);
+UPDATE sessions SET message_count = message_count - 1,
+    last_message_preview = coalesce((
+        SELECT left(regexp_replace(content, '\s+', ' ', 'g'), 100) FROM messages
+        WHERE session_id = $2 AND id <> $1 AND content <> '' ORDER BY seq DESC LIMIT 1), '')
+WHERE id IN (SELECT session_id FROM gone);
 
 -- name: set_context
 UPDATE sessions SET context = $2 WHERE id = $1;

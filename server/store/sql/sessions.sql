@@ -76,7 +76,7 @@ WITH gone AS (DELETE FROM sessions WHERE id = $1 RETURNING id)
 SELECT pg_notify('cellwright_events', id || ':0:session.deleted') FROM gone;
 
 -- name: lock_session
-SELECT turn_count, status FROM sessions WHERE id = $1 FOR UPDATE;
+SELECT turn_count, status, context FROM sessions WHERE id = $1 FOR UPDATE;
 
 -- name: turn
 SELECT * FROM turns WHERE id = $1;
@@ -108,10 +108,11 @@ WITH RECURSIVE path AS (
 SELECT * FROM path ORDER BY n DESC LIMIT $2;
 
 -- name: messages_of_turns
--- Those of the turns, and those that a client added since the first of them.
+-- Those of the turns, and those that a client added since the first of them; for $3 since ever.
 SELECT * FROM messages
 WHERE turn_id = ANY ($1::uuid[])
-   OR (session_id = $2 AND turn_id IS NULL AND seq > (SELECT min(seq) FROM messages WHERE turn_id = ($1::uuid[])[1]))
+   OR (session_id = $2 AND turn_id IS NULL
+       AND ($3 OR seq > (SELECT min(seq) FROM events WHERE turn_id = ($1::uuid[])[1])))
 ORDER BY seq;
 
 -- name: list_messages
@@ -142,6 +143,6 @@ GROUP BY a.name ORDER BY min(a.created_at);
 
 -- name: unused_for
 SELECT id FROM sessions s
-WHERE last_activity < now() - make_interval(secs => $1)
+WHERE last_activity < now() - make_interval(secs => $1) AND ($2::uuid IS NULL OR id = $2)
   AND NOT EXISTS (SELECT FROM turns t WHERE t.session_id = s.id AND t.status IN ('queued', 'running'))
 LIMIT 1000;

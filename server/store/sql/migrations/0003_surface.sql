@@ -14,7 +14,9 @@ CREATE INDEX cell_runs_by_source ON cell_runs USING gin (words(source));
 CREATE INDEX cell_runs_by_text ON cell_runs USING gin (words(text));
 CREATE INDEX artifacts_by_words ON artifacts USING gin (words(name || ' ' || description));
 CREATE INDEX artifacts_by_expiry ON artifacts (expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX events_of_usage ON events (at) WHERE type = 'message.completed';
+CREATE INDEX events_of_usage ON events (at) WHERE type IN ('message.completed', 'usage');
+CREATE INDEX artifacts_by_parents ON artifacts USING gin (parents);
+CREATE INDEX artifacts_by_origin ON artifacts (derived_from) WHERE derived_from IS NOT NULL;
 
 -- With a user, or with whoever holds a link.
 CREATE TABLE shares (
