@@ -221,6 +221,15 @@ class KernelLife:
         log.info("hibernated", session_id=session_id, kept=len(created.kept), new_bytes=created.new_bytes)
         return True
 
+    def see_room(self, session: Session) -> None:
+        """Raises TooManyKernels where a turn would not get a kernel: as many as may live are at work."""
+        held = self._kernels.sessions()
+        if session.id in held or session.kernel_id is not None or len(held) < self._settings.session_max_concurrent:
+            return
+        living = [self._kernels.get(session_id) for session_id in held]
+        if all(kernel is not None and kernel.execution_state == "busy" for kernel in living):
+            raise TooManyKernels()
+
     async def make_room(self, session_id: SessionId) -> None:
         """Sees that one more kernel may live, hibernating the longest idle; raises TooManyKernels when none is."""
         while self._kernels.live >= self._settings.session_max_concurrent:

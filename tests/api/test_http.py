@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -497,3 +498,41 @@ def test_every_body_has_an_example_that_validates() -> None:
         if route.body is not None:
             assert route.example is not None, route.path
             route.body.model_validate(route.example)
+
+
+def test_one_person_sees_the_same_from_everywhere(jupyter: JupyterServer, session: str) -> None:
+    """Under the server's token every browser, an anonymous user to Jupyter, and every program is the same owner."""
+    for _ in range(2):
+        with httpx.Client(base_url=f"{jupyter.url}cellwright/api/v1", trust_env=False) as browser:
+            browser.get("/agents", params={"token": "testing"})  # The login's cookie comes with the answer.
+            assert "username" in str(browser.cookies)
+            assert browser.get(f"/sessions/{session}").json()["access"] == "own"
+
+
+def test_as_many_kernels_as_may_live(data_dir: Path, root: Path, tmp_path: Path) -> None:
+    """Past the limit the longest idle hibernates; where all are at work, a question is refused, with Retry-After."""
+    server = JupyterServer(tmp_path, root, data_dir, CELLWRIGHT_SESSION_MAX_CONCURRENT="1", CELLWRIGHT_WARM_KERNELS="0")
+    try:
+        server.start()
+        one, two = [server.call("POST", "/sessions", json={"title": "t"})["id"] for _ in range(2)]
+        server.call("POST", f"/sessions/{one}/execute", json={"source": "x = 42"})
+        server.call("POST", f"/sessions/{two}/execute", json={"source": "1"})
+        assert server.call("GET", f"/sessions/{one}")["status"] == "hibernated"
+        busy = threading.Thread(
+            target=server.http.post,
+            args=(f"/sessions/{two}/execute",),
+            kwargs={"json": {"source": "import time; time.sleep(20)"}},
+        )
+        busy.start()
+        while server.call("GET", f"/sessions/{two}")["kernel_status"] != "busy":
+            time.sleep(0.05)
+        refused = server.http.post(f"/sessions/{one}/execute", json={"source": "x"})
+        assert problem(refused, 503)
+        assert refused.headers["retry-after"]
+        server.call("POST", f"/sessions/{two}/kernel/interrupt")
+        busy.join()
+        assert server.call("POST", f"/sessions/{one}/execute", json={"source": "x"})["outputs"][0]["data"] == {
+            "text/plain": "42"
+        }
+    finally:
+        server.stop()

@@ -134,6 +134,10 @@ def test_artifacts_in_full(jupyter: JupyterServer) -> None:
     )
     assert (changed["tags"], changed["description"], changed["kind"]) == ({"stage": "done"}, "d", "data")
     assert jupyter.call("PATCH", f"/artifacts/{figure['id']}", json={"expires_at": None})["expires_at"] is None
+    link = jupyter.call("GET", f"/artifacts/{table['id']}/url", params={"expires_hours": 1})
+    assert httpx.get(link["url"], trust_env=False).json() == {"x": [1]}
+    part = httpx.get(link["url"], trust_env=False, headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, jupyter.http.get(f"/artifacts/{table['id']}/content").content[2:5])
     small = jupyter.http.get(f"/artifacts/{figure['id']}/preview", params={"size": 90})
     assert Image.open(io.BytesIO(small.content)).size == (90, 30)
     assert jupyter.call("GET", f"/artifacts/{text['id']}/preview")["text"].startswith("ä\n")
