@@ -33,7 +33,13 @@ class SessionRows:
 
     async def get(self, session_id: str) -> Session:
         """A session as it is now, for the server itself; raises NotFound."""
-        return (await self._read(SessionId(session_id)))[0]
+        row = None
+        if is_uuid(session_id):
+            async with postgres.acquired(self._pool) as connection:
+                row = await connection.fetchrow(SQL.session, session_id)
+        if row is None:
+            raise NotFound("session", session_id)
+        return _session(row)
 
     async def find(self, name: str, who: Who) -> Session:
         """A session by id, or by the key that its owner gave it; raises NotFound, also for what is another's."""
@@ -62,14 +68,10 @@ class SessionRows:
         return await self._recent.get(SessionId(session_id), name, load, **more)
 
     async def _read(self, session_id: SessionId) -> tuple[Session, list[Share]]:
-        row = None
-        if is_uuid(session_id):
-            async with postgres.acquired(self._pool) as connection:
-                row = await connection.fetchrow(SQL.session, session_id)
-                shares = await connection.fetch(SQL.shares, session_id)
-        if row is None:
-            raise NotFound("session", session_id)
-        return _session(row), [_pick(Share, share) for share in shares]
+        session = await self.get(session_id)
+        async with postgres.acquired(self._pool) as connection:
+            shares = await connection.fetch(SQL.shares, session_id)
+        return session, [_pick(Share, share) for share in shares]
 
     async def _by_key(self, key: str, who: Who) -> SessionId | None:
         if who.name is None:
