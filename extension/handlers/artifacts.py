@@ -396,10 +396,8 @@ async def preview(call: Call) -> TablePreview | Streamed:
             return Streamed()
     about = artifact.metadata
     if about.get("columns"):
-        rows, total = about.get("preview") or about.get("rows_shown") or [], about.get("rows")
-        shown = rows if isinstance(rows, list) else []
         return TablePreview(
-            kind="table", columns=about["columns"], rows=shown, total_rows=total if isinstance(total, int) else None
+            kind="table", columns=about["columns"], rows=about.get("preview", []), total_rows=about.get("rows")
         )
     if artifact.mime_type.startswith("text/") or artifact.mime_type in TEXTS:
         try:
