@@ -248,7 +248,12 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
             if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
                 raise web.HTTPError(403, f"You may not {action} here.")
         if route is None:
-            raise web.HTTPError(405 if self._routes else 404, "There is nothing at this address for this method.")
+            there = (
+                f"This address takes {', '.join(self._routes)}."
+                if self._routes
+                else "There is nothing at this address."
+            )
+            raise web.HTTPError(405 if self._routes else 404, there)
         await self._until_open()
         self._body = route.receiver(self) if route.receiver is not None else Body()
         self.request.connection.set_max_body_size(1 << 62)
@@ -291,7 +296,11 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
             await self._within_rate(call.owner)
         if route.query is not None:
             call.query = route.query.model_validate(
-                {name: self.get_argument(name) for name in self.request.arguments if name not in ("token", "share")}
+                {
+                    name: self.get_argument(name)
+                    for name in self.request.arguments
+                    if name not in ("token", "share") and not name.startswith(("_", "metadata."))
+                }
             )
         if route.receiver is not None:
             call.body = self._body
@@ -377,6 +386,9 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         await self._serve(**path)
 
     async def patch(self, **path: str) -> None:
+        await self._serve(**path)
+
+    async def put(self, **path: str) -> None:
         await self._serve(**path)
 
     async def delete(self, **path: str) -> None:

@@ -120,7 +120,7 @@ class Settings(Frozen):
         rows = []
         for name in type(self).model_fields:
             value = getattr(self, name)
-            shown = "(not set)" if value is None else "••••••" if name in SECRETS and value else str(value)
+            shown = "(not set)" if value in (None, "") else "••••••" if name in SECRETS and value else str(value)
             rows.append((PREFIX + name.upper(), shown, self._sources.get(name, "default")))
         return rows
 

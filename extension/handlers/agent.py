@@ -21,7 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class QuickContext(Body):
     """What the client knows. Its variables and cell count are hints: the kernel knows better."""
 
-    session_id: str = Field(min_length=1, max_length=120, description="An id, or a key of yours, made on first use")
+    session_id: str | None = Field(
+        None, min_length=1, max_length=120, description="An id, or a key of yours, made on first use; unset: a new one"
+    )
     notebook_id: str | None = Field(None, max_length=1_000)
     variables: dict[str, Any] | list[Any] = {}
     cell_count: int | None = None
@@ -29,7 +31,7 @@ class QuickContext(Body):
 
 class Quick(Body):
     query: str = Field(max_length=MAX_QUERY_CHARACTERS)
-    context: QuickContext
+    context: QuickContext = QuickContext()
 
 
 class QuickAnswer(BaseModel):
@@ -113,7 +115,8 @@ async def _session(call: Call, name: str, metadata: dict[str, Any] | None = None
 
 async def quick(call: Call) -> QuickAnswer:
     body: Quick = call.body
-    session = await _session(call, body.context.session_id)
+    name = body.context.session_id
+    session = await _session(call, name) if name is not None else await call.app.sessions.create(call.owner)
     turn = await ask(call, session, Ask(query=body.query))
     turn = await call.app.turns.wait(turn)
     state = e.fold(record.event for record in await call.app.log.of_turn(turn.id))

@@ -41,6 +41,7 @@ class HistoryEntry(BaseModel):
     artifact_ids: list[str]
     artifact_urls: list[str]
     is_error: bool
+    runs: list[str] = Field(description="How each cell that it ran ended; empty for code that did not run")
     created_at: datetime
 
 
@@ -131,6 +132,7 @@ async def _history(call: Call, session: Session) -> History:
                     artifact_ids=ids,
                     artifact_urls=[f"{base}cellwright/api/v1/artifacts/{i}/content" for i in ids],
                     is_error=message.is_error,
+                    runs=[str(entry["status"]) for entry in message.execution_logs],
                     created_at=message.created_at,
                 )
             )

@@ -16,9 +16,9 @@ class Body(BaseModel):
 
 
 class Query(BaseModel):
-    """The arguments behind a path's question mark."""
+    """The arguments behind a path's question mark: unknown ones are an error, as in bodies."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
 
 def _in_our_time(value: datetime) -> datetime:
@@ -97,8 +97,8 @@ class PendingApproval(BaseModel):
     reasons: list[str]
 
 
-class TurnRow(BaseModel):
-    """A turn, with what it ran and made."""
+class TurnSummary(BaseModel):
+    """A turn in a list."""
 
     id: str
     session_id: str
@@ -111,6 +111,11 @@ class TurnRow(BaseModel):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+
+
+class TurnRow(TurnSummary):
+    """A turn, with what it ran and made."""
+
     cells: list[dict[str, Any]] = []
     artifacts: list[str] = []
     approvals: list[PendingApproval] = Field([], description="Cells that wait for the user's word")

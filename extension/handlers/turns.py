@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cellwright.extension import sse
 from cellwright.extension.endpoint import Call, Route, Streamed
-from cellwright.extension.handlers.models import Body, Page, PendingApproval, Query, TurnRow, turn_row
+from cellwright.extension.handlers.models import Body, Page, PendingApproval, Query, TurnRow, TurnSummary, turn_row
 from cellwright.notebooks.outputs import inline, references
 from cellwright.server import events as e
 from cellwright.server.domain import Approval, ArtifactId, Session, Turn, TurnRequest
@@ -100,7 +100,7 @@ class After(Query):
 
 
 class TurnList(BaseModel):
-    turns: list[TurnRow]
+    turns: list[TurnSummary]
     total: int
     limit: int
     offset: int
@@ -199,7 +199,7 @@ async def events(call: Call) -> Streamed:
 async def list_turns(call: Call) -> TurnList:
     session = await call.session()
     found, total = await call.app.rows.turns(session.id, call.query.limit, call.query.offset)
-    rows = [turn_row(turn) for turn in found]
+    rows = [TurnSummary(**turn.model_dump(include=set(TurnSummary.model_fields))) for turn in found]
     return TurnList(turns=rows, total=total, limit=call.query.limit, offset=call.query.offset)
 
 

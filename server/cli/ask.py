@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import httpx
+from cellwright.server.cli.approve import cells_that_wait, prompted
 from cellwright.server.cli.client import ClientError, Server, connect, quoted
 from cellwright.server.cli.view import TurnView, size
 from cellwright.server.store.sessions import is_uuid
@@ -147,6 +148,13 @@ def run_turn(
 
     Ctrl-C stops the turn, not the watching. A connection that breaks is taken up where it was: the turn goes on.
     """
+    if cells_that_wait(server, session_id):
+        console.print(
+            f"[yellow]A cell of an earlier turn waits for your word; this question comes after it:[/yellow] "
+            f"cellwright approve {session_id}",
+            highlight=False,
+            soft_wrap=True,
+        )
     turn_id: str | None = None
     seen, losses = 0, 0
     stopping = False
@@ -166,7 +174,7 @@ def run_turn(
                         else:
                             view.event(kind, data)
                         if kind == "approval.requested":
-                            decide(server, view, data, ask=not as_json)
+                            decide(server, view, data, session_id, ask=not as_json)
                         if kind in ENDS:
                             return kind
             except KeyboardInterrupt:
@@ -182,17 +190,22 @@ def run_turn(
             asked = ("GET", f"/sessions/{session_id}/events", {"params": {"after": seen}})
 
 
-def decide(server: Server, view: TurnView, asked: dict[str, Any], *, ask: bool) -> None:
+def decide(server: Server, view: TurnView, asked: dict[str, Any], session: str, *, ask: bool) -> None:
     """Asks the user whether a cell may run; where nobody can be asked, says how to answer."""
-    path = f"/turns/{asked['turn_id']}/approvals/{asked['call_id']}"
     if not (ask and view.console.is_terminal and sys.stdin.isatty()):
-        view.console.print(f"[yellow]The cell waits for your word:[/yellow] POST …{path}", highlight=False)
+        view.console.print(
+            f"[yellow]The cell waits for your word:[/yellow] cellwright approve {session}",
+            highlight=False,
+            soft_wrap=True,
+        )
         return
     with view.paused():
-        allowed = click.confirm("  Run it?", default=False)
-        reason = "" if allowed else click.prompt("  Why not? The agent is told", default="", show_default=False)
+        try:
+            body = prompted()
+        except click.Abort:  # Ctrl-C stops the turn, here too.
+            raise KeyboardInterrupt from None
     try:
-        server.call("POST", path, json={"decision": "approve" if allowed else "reject", "reason": reason})
+        server.call("POST", f"/turns/{asked['turn_id']}/approvals/{asked['call_id']}", json=body)
     except ClientError as error:
         if error.status != 409:  # Somebody else was faster.
             raise

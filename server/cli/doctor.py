@@ -32,7 +32,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     console.print()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("setting", "value", "from"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "setting")
     for row in settings["settings"]:
         style = "dim" if row["source"] == "default" else ""
         table.add_row(row["name"], row["value"], row["source"], style=style)

@@ -10,6 +10,7 @@ import click
 
 COMMANDS = {
     "ask": "cellwright.server.cli.ask:ask",
+    "approve": "cellwright.server.cli.approve:approve",
     "sessions": "cellwright.server.cli.sessions:sessions",
     "show": "cellwright.server.cli.sessions:show",
     "upload": "cellwright.server.cli.files:upload",

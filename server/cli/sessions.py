@@ -59,7 +59,7 @@ def sessions(ctx: click.Context, search: str | None, limit: int, as_json: bool) 
             row["key"] or row["id"],
             row["title"][:40],
             str(row["turn_count"]),
-            row["kernel_status"],
+            row["status"] if row["status"] in ("active", "hibernated") else row["kernel_status"],
             Text(row["last_message_preview"][:50], style="dim"),
             ago(row["last_activity"]),
         )
@@ -106,6 +106,8 @@ def show(ctx: click.Context, session: str, as_json: bool) -> None:
             console.print(
                 Padding(Syntax(entry["code"], "python", theme="ansi_dark", background_color="default"), (0, 0, 0, 4))
             )
+            if entry["runs"] != ["ok"] * max(1, len(entry["runs"])):
+                console.print(f"    [yellow]✗ {', '.join(entry['runs']) or 'did not run'}[/yellow]")
     if artifacts:
         console.print()
         for artifact in reversed(artifacts):
@@ -130,7 +132,7 @@ def rm(ctx: click.Context, session: tuple[str, ...], yes: bool) -> None:
 @click.command()
 @click.pass_context
 def stop(ctx: click.Context) -> None:
-    """Stop the server that was started in the background. Sessions stay; variables in kernels are lost."""
+    """Stop the server that was started in the background. Sessions stay; their variables are stored, and come back."""
     server = connect(ctx, start=False)
     if server.pid is None:
         raise ClientError("The server was given by its address: stop it where it was started.")

@@ -45,7 +45,7 @@ class TurnView:
         self.ended: str | None = None
         self.end: dict[str, Any] = {}
         self._text: dict[str, str] = {}
-        self._purpose = ""
+        self._seen = ""
         self._running_since: float | None = None
         self._area = OutputArea()
         self._live: Live | None = None
@@ -141,6 +141,8 @@ class TurnView:
     def _on_cell_started(self, data: dict[str, Any]) -> None:
         self._area = OutputArea()
         self._running_since = time.monotonic()
+        if data["source"] == self._seen:  # It was shown when it was asked for.
+            return
         title = Text(data["purpose"] or "cell", style="cyan")
         code = Syntax(data["source"], "python", theme="ansi_dark", background_color="default", word_wrap=True)
         if self.console.is_terminal:
@@ -153,6 +155,7 @@ class TurnView:
         title = Text(f"{data['purpose'] or 'a cell'}: {'; '.join(data['reasons'])}", style="yellow")
         code = Syntax(data["source"], "python", theme="ansi_dark", background_color="default", word_wrap=True)
         self.console.print(Panel(code, title=title, title_align="left", border_style="yellow", padding=(0, 1)))
+        self._seen = data["source"]
 
     def _on_approval_decided(self, data: dict[str, Any]) -> None:
         if data["decision"] == "reject":

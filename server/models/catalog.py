@@ -48,26 +48,29 @@ class Models:
         if self._settings.model is not None:
             names[self._settings.model] = None
         if self._settings.api_base is not None:
-            offered = await self._offered(self._settings.api_base)
-            if offered is None and self._settings.model is not None:
-                names[self._settings.model] = False
-            names |= {f"openai/{name}": True for name in offered or ()}
+            answers, offered = await self._offered(self._settings.api_base)
+            if self._settings.model is not None:
+                names[self._settings.model] = answers
+            names |= {f"openai/{name}": True for name in offered}
         for entry in files("cellwright.server.demo").iterdir():
             if entry.name.endswith(rehearsal.SUFFIX):
                 names[rehearsal.PREFIX + entry.name.removesuffix(rehearsal.SUFFIX)] = True
         return [await asyncio.to_thread(self._described, name, reachable) for name, reachable in names.items()]
 
-    async def _offered(self, api_base: str) -> list[str] | None:
-        """The models that an OpenAI-compatible server names; None when it does not answer."""
+    async def _offered(self, api_base: str) -> tuple[bool, list[str]]:
+        """Whether an OpenAI-compatible server answers, and the models that it names; not all do."""
         import httpx
 
         headers = {"Authorization": f"Bearer {self._settings.api_key or 'none'}"}
         try:
             async with httpx.AsyncClient(timeout=ASK_WITHIN_S, headers=headers) as client:
-                told = (await client.get(f"{api_base.rstrip('/')}/models")).raise_for_status().json()
-            return [str(model["id"]) for model in told["data"]][:MAX_OFFERED]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            return None
+                answer = await client.get(f"{api_base.rstrip('/')}/models")
+        except httpx.HTTPError:
+            return False, []
+        try:
+            return True, [str(model["id"]) for model in answer.json()["data"]][:MAX_OFFERED]
+        except (ValueError, KeyError, TypeError):
+            return True, []
 
     def _described(self, name: str, reachable: bool | None) -> KnownModel:
         about: dict[str, Any] = {}

@@ -173,3 +173,30 @@ def test_bad_input_to_a_running_server(shell: Shell) -> None:
         assert "no session" in run.stderr
     left = json.loads(shell("sessions", "--json").stdout)["sessions"]
     assert left == []  # What was refused for want of a model left nothing.
+
+
+def test_a_cell_that_waits(shell: Shell, model: OpenAIServer) -> None:
+    """Without a terminal `ask` says how to answer; `approve` shows the cell and answers; `clean` cleans."""
+    shell.env |= {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": model.url}
+    model.script([cell("import subprocess", "look"), cell("import socket", "reach"), Say("Done.")])
+    shell("sessions")
+    asking = subprocess.Popen(
+        [str(BIN), "ask", "--session", "k", "--approval", "ask-risky", "q"],
+        cwd=shell.folder, env=shell.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert asking.stdout is not None
+    while "cellwright approve" not in (line := asking.stdout.readline()):
+        assert line
+    told = shell("approve", "k", "--yes").stdout
+    assert "import subprocess" in told
+    assert "starts processes" in told
+    while (run := shell("approve", "k", "--no", "--reason", "not today", check=False)).returncode:
+        time.sleep(0.2)
+    assert "It does not run." in run.stdout
+    out, _ = asking.communicate(timeout=60)
+    assert "not allowed" in out
+    assert "not today" in str(model.requests[-1]["messages"])
+    assert "did not run" in shell("show", "k").stdout
+    assert "No cell of 'k' waits" in shell("approve", "k", check=False).stderr
+    assert "unreferenced objects" in shell("clean", "--dry-run").stdout
+    assert all(part["problem"] is None for part in json.loads(shell("clean", "--json").stdout)["cleaned"])
