@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -290,12 +291,15 @@ class Cellwright:
                 stores[name] = {"status": "ok", "ms": round((time.perf_counter() - began) * 1000, 2)}
             except (CellwrightError, TimeoutError) as error:
                 stores[name] = {"status": "unavailable", "detail": str(error) or "no answer within 5 s"}
+        hibernated = 0
+        with contextlib.suppress(StoreUnavailable):
+            hibernated = await self.rows.hibernated()
         well = stores["postgres"]["status"] == stores["objects"]["status"] == "ok"
         return {
             "status": "ok" if well and stores["redis"]["status"] == "ok" else "degraded" if well else "unavailable",
             "version": package_version(),
             "stores": stores,
-            "kernels": {"live": self.kernels.live, "spare": self.kernels.spares},
+            "kernels": {"live": self.kernels.live, "spare": self.kernels.spares, "hibernated": hibernated},
             "model": self.models.default(),
             "agents": list(profiles()),
         }

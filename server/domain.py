@@ -100,6 +100,10 @@ class Variable(Frozen):
     preview: str = ""
     columns: list[Column] | None = None
     rows: list[list[Any]] | None = Field(None, description="First rows of a table")
+    summary: dict[str, float] | None = Field(
+        None, description="Of an array of numbers: min, max, mean, nulls, of `values` values, every n-th"
+    )
+    thumbnail: str | None = Field(None, description="Of an image, a data: URL")
 
 
 class ToolCall(Frozen):

@@ -6,16 +6,15 @@ from datetime import datetime
 from typing import Any, Literal
 
 from cellwright.extension.endpoint import Call, Route
-from cellwright.extension.handlers.models import Body, Query
+from cellwright.extension.handlers.models import Body, Page
 from cellwright.extension.handlers.sessions import Notes, messages_of
 from cellwright.extension.handlers.turns import Document, ShownImage, shown
 from cellwright.server.domain import Message, Session
 from pydantic import BaseModel, Field, field_validator
 
 
-class MessagePage(Query):
+class MessagePage(Page):
     limit: int = Field(100, ge=1, le=500)
-    offset: int = Field(0, ge=0, le=2**31)
 
 
 class MessageList(BaseModel):
@@ -25,10 +24,9 @@ class MessageList(BaseModel):
     offset: int
 
 
-class HistoryPage(Query):
+class HistoryPage(Page):
     max_turns: int = Field(20, ge=1, le=1_000)
     limit: int = Field(100, ge=1, le=500)
-    offset: int = Field(0, ge=0, le=2**31)
 
 
 class HistoryEntry(BaseModel):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from cellwright.server.domain import Artifact, Session, Turn, Usage
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 
 class Body(BaseModel):
@@ -35,8 +35,19 @@ Time = Annotated[AwareDatetime, AfterValidator(_in_our_time)]
 
 
 class Page(Query):
+    """Part of a list: from `offset` on, or the `page` of so many, counted from 1."""
+
     limit: int = Field(50, ge=1, le=100)
     offset: int = Field(0, ge=0, le=2**31)
+    page: int | None = Field(None, ge=1, le=2**24, description="In place of offset")
+
+    @model_validator(mode="after")
+    def _from_page(self) -> Self:
+        if self.page is not None:
+            if "offset" in self.model_fields_set:
+                raise ValueError("give either offset or page")
+            self.offset = (self.page - 1) * self.limit
+        return self
 
 
 class SessionRow(BaseModel):

@@ -15,6 +15,10 @@ PREVIEW_CHARACTERS = 120
 NULLS_UP_TO_CELLS = 5_000_000
 """Nulls of a table are counted up to this many values; above it would take too long."""
 
+SUMMED_UP_VALUES = 20_000
+THUMBNAIL = 128
+THUMBNAIL_UP_TO_PIXELS = 4_000_000
+
 SCALARS = (bool, int, float, complex, type(None))
 CONTAINERS = (list, tuple, set, frozenset, dict)
 Description = dict[str, Any]
@@ -52,7 +56,10 @@ def told() -> str:
 
 
 def describe(name: str) -> str:
-    """One variable in more detail, as JSON: a table's columns, null counts and first rows. For `user_expressions`."""
+    """One variable in more detail, as JSON, for `user_expressions`.
+
+    A table's columns, null counts and first rows; an array's summary; an image's thumbnail.
+    """
     from IPython import get_ipython
 
     variables = user_variables(get_ipython())
@@ -67,6 +74,10 @@ def describe(name: str) -> str:
             told["preview"] = _container(value, 2_000)
         elif isinstance(value, str):
             told["preview"] = value[:2_000]
+        elif _is_array(value):
+            told |= {"summary": _summary(value), "thumbnail": _thumbnail(value)}
+        elif type(value).__module__.split(".")[0] == "PIL" and hasattr(value, "mode"):
+            told |= {"shape": [value.height, value.width], "preview": value.mode, "thumbnail": _picture(value)}
     except Exception as error:
         told["preview"] += f" <{type(error).__name__} while looking closer>"
     return json.dumps(told, default=str)
@@ -79,6 +90,53 @@ def _type_name(value: Any) -> str:
 
 def _is_frame(value: Any) -> bool:
     return type(value).__name__ == "DataFrame" and type(value).__module__.split(".")[0] in ("pandas", "geopandas")
+
+
+def _is_array(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray"
+
+
+def _summary(array: Any) -> Description | None:
+    """Least, greatest and mean of an array of numbers, and how many are none; of a large one, of every n-th value."""
+    import numpy as np
+
+    if array.dtype.kind not in "biuf" or not array.size:
+        return None
+    flat = array.reshape(-1) if array.flags.c_contiguous else array[tuple(slice(0, 100) for _ in array.shape)].ravel()
+    step = max(1, flat.size // SUMMED_UP_VALUES)
+    values = flat[::step].astype(float)
+    nulls = int(np.isnan(values).sum())
+    known = values[np.isfinite(values)]
+    told = {"values": int(values.size), "nulls": nulls, "every": step}
+    if known.size:
+        told |= {"min": float(known.min()), "max": float(known.max()), "mean": float(known.mean())}
+    return told
+
+
+def _thumbnail(array: Any) -> str | None:
+    """A picture of an array that looks like an image: bytes, in two dimensions or with three or four colours."""
+    shape = array.shape
+    looks = str(array.dtype) == "uint8" and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4)))
+    if not looks or min(shape[:2]) < 8:
+        return None
+    from PIL import Image
+
+    step = max(1, max(shape[:2]) // (2 * THUMBNAIL))
+    return _picture(Image.fromarray(array[::step, ::step].copy()))
+
+
+def _picture(image: Any) -> str | None:
+    """A PNG of at most THUMBNAIL pixels each way, as a data URL."""
+    import base64
+    import io
+
+    if image.width * image.height > THUMBNAIL_UP_TO_PIXELS:
+        return None
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    data = io.BytesIO()
+    (small if small.mode in ("RGB", "RGBA", "L") else small.convert("RGBA")).save(data, "PNG")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def _brief(value: Any) -> Description:

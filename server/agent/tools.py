@@ -181,6 +181,8 @@ def describe_variable(variable: Variable) -> str:
     lines = [f"{variable.name}: {variable.type}{shape} {variable.preview}".rstrip()]
     if variable.size_bytes is not None:
         lines.append(f"{variable.size_bytes:,} bytes")
+    if variable.summary:
+        lines.append(", ".join(f"{name} {value:g}" for name, value in variable.summary.items()))
     for column in variable.columns or ():
         nulls = "" if column.nulls is None else f", {column.nulls} missing"
         lines.append(f"  {column.name}: {column.dtype}{nulls}")

@@ -216,6 +216,11 @@ class SessionRows:
         async with postgres.acquired(self._pool) as connection:
             return [SessionId(row["id"]) for row in await connection.fetch(SQL.unused_for, seconds, session_id)]
 
+    async def hibernated(self) -> int:
+        """How many sessions sleep, with their variables stored."""
+        async with postgres.acquired(self._pool) as connection:
+            return int(await connection.fetchval(SQL.hibernated))
+
     async def request_stop(self, turn_id: TurnId) -> None:
         """Notes durably that a turn is to stop."""
         async with postgres.acquired(self._pool) as connection:

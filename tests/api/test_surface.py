@@ -503,3 +503,43 @@ def test_a_server_that_stops_while_a_cell_waits(jupyter: JupyterServer, model: O
     jupyter.call("POST", f"/turns/{turn['turn_id']}/approvals/{waiting[0]['call_id']}", json={"decision": "approve"})
     ended = jupyter.until_ended(turn["turn_id"])
     assert (ended["status"], [cell["status"] for cell in ended["cells"]]) == ("completed", ["ok"])
+
+
+def test_arrays_and_images_close_up(jupyter: JupyterServer) -> None:
+    """An array's summary and an image's thumbnail; large ones are looked at in part."""
+    session = jupyter.call("POST", "/sessions", json={"title": "t"})["id"]
+    source = """
+import numpy as np
+from PIL import Image
+numbers = np.array([1.0, np.nan, 3.0])
+large = np.arange(20_000_000.0)
+pixels = np.zeros((300, 600, 3), dtype="uint8"); pixels[..., 0] = 255
+picture = Image.new("RGB", (300, 200), "blue")
+words = np.array(["a"])
+"""
+    jupyter.call("POST", f"/sessions/{session}/execute", json={"source": source})
+
+    def told(name: str) -> Any:
+        return jupyter.call("GET", f"/sessions/{session}/variables/{name}")
+
+    summary = told("numbers")["summary"]
+    assert (summary["min"], summary["max"], summary["mean"], summary["nulls"]) == (1, 3, 2, 1)
+    assert told("large")["summary"]["every"] == 1_000
+    assert told("words")["summary"] is None
+    for name, size, colour in (("pixels", (128, 64), (255, 0, 0)), ("picture", (128, 85), (0, 0, 255))):
+        data = base64.b64decode(told(name)["thumbnail"].partition(",")[2])
+        image = Image.open(io.BytesIO(data))
+        assert (image.size, image.convert("RGB").getpixel((5, 5))) == (size, colour), name
+
+
+def test_pages(jupyter: JupyterServer) -> None:
+    """A list goes on by offset or by page; both at once, and arguments that there are not, are refused."""
+    made = [
+        jupyter.call("POST", "/sessions", json={"title": f"p{n}", "metadata": {"pages": "1"}})["id"] for n in range(5)
+    ]
+    asked = {"metadata.pages": "1", "limit": 2}
+    found = [jupyter.call("GET", "/sessions", params={**asked, "page": n})["sessions"] for n in (1, 2, 3)]
+    assert [row["id"] for page in found for row in page] == made[::-1]
+    problem(jupyter.http.get("/sessions", params={**asked, "page": 1, "offset": 1}), 422)
+    for wrong in ({"page": 0}, {"pages": 1}, {"titel": "x"}):
+        problem(jupyter.http.get("/sessions", params=wrong), 422)

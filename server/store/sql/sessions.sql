@@ -146,3 +146,6 @@ SELECT id FROM sessions s
 WHERE last_activity < now() - make_interval(secs => $1) AND ($2::uuid IS NULL OR id = $2)
   AND NOT EXISTS (SELECT FROM turns t WHERE t.session_id = s.id AND t.status IN ('queued', 'running'))
 LIMIT 1000;
+
+-- name: hibernated
+SELECT count(*) FROM sessions WHERE status = 'hibernated';
