@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -117,6 +118,8 @@ def ai_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(AI_SDK / name, folder)
     command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=_outer_environment())
+    if re.search(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|E40[134]|ENETUNREACH", done.stderr):
+        pytest.skip("npm's registry is out of reach")
     assert done.returncode == 0, done.stderr
     return folder
 
