@@ -18,7 +18,6 @@ from cellwright.extension.identity import owner
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import LEVELS, Access, Session, Who
 from cellwright.server.errors import CellwrightError, Forbidden, NotFound, TooLarge, TooMany, Unavailable
-from cellwright.server.store.sessions import is_uuid
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
@@ -135,7 +134,9 @@ class Call:
     async def remember(self, answer: BaseModel) -> None:
         """Notes the answer to a repeat before a stream begins: the connection may break while it runs."""
         if "remember" in self.extra:
-            await self.extra["remember"](answer, 200)
+            route = self.handler.route
+            assert route is not None
+            await self.extra["remember"](answer, route.status)
             self.extra["remembered"] = True
 
     async def session(self) -> Session:
@@ -153,28 +154,29 @@ class Call:
         return found
 
     async def still(self) -> None:
-        """Raises what this request would raise if who asks may not do it any more; what is gone is no reason."""
-        rows, path = self.app.rows, self.path
+        """Raises Forbidden if the one who asks may not do any more what they did; that it is gone is no reason."""
         with contextlib.suppress(NotFound):
-            if "session" in path:
-                session_id = path["session"]
-                if is_uuid(session_id):
-                    await rows.get(session_id)  # One that is gone was theirs when they asked.
-            elif "turn" in path:
-                session_id = (await rows.turn(path["turn"])).session_id
-            elif "message" in path:
-                session_id = (await rows.message(path["message"])).session_id
-            elif "artifact" in path:
-                session_id = (await self.app.artifacts.get(path["artifact"])).session_id
-            else:
+            session_id = await self._session_of_path()
+            if session_id is None:
                 return
-            await self._still_in(session_id)
+            try:
+                await self.may(session_id)
+            except NotFound:
+                await self.app.rows.get(session_id)
+                raise Forbidden("You may not do this any more.") from None
 
-    async def _still_in(self, session_id: str) -> None:
-        try:
-            await self.may(session_id)
-        except NotFound as error:
-            raise Forbidden("You may not do this any more.") from error
+    async def _session_of_path(self) -> str | None:
+        """The session that the path is about, if it is about one; raises NotFound."""
+        match self.path:
+            case {"session": name}:
+                return name
+            case {"turn": name}:
+                return (await self.app.rows.turn(name)).session_id
+            case {"message": name}:
+                return (await self.app.rows.message(name)).session_id
+            case {"artifact": name}:
+                return (await self.app.artifacts.get(name)).session_id
+        return None
 
     async def may_within(self, kind: str, name: str, session_id: str, level: Access | None = None) -> Session:
         """The session of a thing that has its own address; raises NotFound in the thing's name."""
@@ -259,8 +261,11 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         self.request.connection.set_max_body_size(1 << 62)
 
     def _share_link(self) -> str | None:
-        """The hash of the token of a share link, from its header or argument."""
-        token = self.request.headers.get("X-Cellwright-Share") or self.get_argument("share", "")
+        """The hash of the token of a share link, from its header or argument.
+
+        The argument's name holds the word that Jupyter Server looks for when it masks addresses in its log.
+        """
+        token = self.request.headers.get("X-Cellwright-Share") or self.get_argument("share_token", "")
         return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest() if token else None
 
     async def _until_open(self) -> None:
@@ -299,7 +304,7 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
                 {
                     name: self.get_argument(name)
                     for name in self.request.arguments
-                    if name not in ("token", "share") and not name.startswith(("_", "metadata."))
+                    if name not in ("token", "share_token") and not name.startswith(("_", "metadata."))
                 }
             )
         if route.receiver is not None:
@@ -336,9 +341,10 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         call.extra["remember"] = remember
         try:
             answer = await route.call(call)
-        except BaseException:
-            if "remembered" not in call.extra:
-                await asyncio.shield(repeats.forget(call.owner, key))
+        except Exception as error:
+            # What was refused did nothing, and may be sent again. What broke may have been done.
+            if "remembered" not in call.extra and problems.is_refusal(error):
+                await repeats.forget(call.owner, key)
             raise
         status = call.extra.get("status", route.status)
         if not isinstance(answer, Streamed):

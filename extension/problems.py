@@ -83,6 +83,11 @@ def problem(error: BaseException | None, status: int = 500) -> Problem:
     )
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error says for sure that nothing was done: it was refused, for what it asked or for want of room."""
+    return problem(error).status < 500 or isinstance(error, (errors.TooManyKernels, errors.DiskFull))
+
+
 def _title(status: int) -> str:
     try:
         return HTTPStatus(status).phrase

@@ -34,7 +34,7 @@ class ShareRow(BaseModel):
 
 
 class MadeShare(ShareRow):
-    token: str | None = Field(description="Of a link; told this once. Send it as X-Cellwright-Share or ?share=")
+    token: str | None = Field(description="Of a link; told this once. Send it as X-Cellwright-Share or ?share_token=")
     url: str | None = Field(description="The session through the link")
 
 
@@ -57,7 +57,7 @@ async def make(call: Call) -> MadeShare:
     share, token = await call.app.sharing.make(session, call.owner, body.role, body.user, body.expires_hours)
     request = call.handler.request
     base = f"{request.protocol}://{request.host}{call.handler.settings['base_url']}cellwright/api/v1"
-    url = None if token is None else f"{base}/sessions/{session.id}?share={token}"
+    url = None if token is None else f"{base}/sessions/{session.id}?share_token={token}"
     return MadeShare.model_validate({**_fields(share), "token": token, "url": url})
 
 

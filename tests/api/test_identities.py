@@ -198,7 +198,7 @@ def test_sharing_by_a_link(jupyter: JupyterServer, things: dict[str, str]) -> No
     assert share["expires_at"] is not None
     assert httpx.get(share["url"], trust_env=False).json()["access"] == "read"
     assert share["token"] not in json.dumps(jupyter.events(things["session"]))
-    for by in ({"headers": {"X-Cellwright-Share": share["token"]}}, {"params": {"share": share["token"]}}):
+    for by in ({"headers": {"X-Cellwright-Share": share["token"]}}, {"params": {"share_token": share["token"]}}):
         with client(jupyter, None) as anybody:
             assert anybody.get(path, **by).json()["access"] == "read"
             assert anybody.get(f"/artifacts/{things['artifact']}/content", **by).text == "a"
@@ -211,6 +211,8 @@ def test_sharing_by_a_link(jupyter: JupyterServer, things: dict[str, str]) -> No
     jupyter.call("DELETE", f"/shares/{share['id']}")
     with client(jupyter, None, **{"X-Cellwright-Share": share["token"]}) as anybody:
         assert anybody.get(path).status_code == 404
+    assert httpx.get(share["url"], trust_env=False).status_code == 404  # Refusals are logged with their address.
+    assert share["token"] not in jupyter.log.read_text()
     ended = jupyter.call("POST", f"{path}/shares", json={"expires_hours": 0.0001})
     time.sleep(0.5)
     assert httpx.get(ended["url"], trust_env=False).status_code == 404

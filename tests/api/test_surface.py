@@ -290,6 +290,12 @@ def test_a_repeat_does_nothing_twice(jupyter: JupyterServer, model: OpenAIServer
     # httpx makes up a new boundary for each; the file is what counts.
     assert made[0]["artifact_id"] == made[1]["artifact_id"]
     problem(jupyter.http.post("/sessions", json={}, headers={"Idempotency-Key": "x" * 300}), 422)
+    # A deletion is answered as it was, by key and by id: that the thing is gone is what was asked for.
+    jupyter.call("POST", "/sessions", json={"key": "to-be-deleted"})
+    for name in ("to-be-deleted", session):
+        key = {"Idempotency-Key": f"delete {name}"}
+        said = [jupyter.http.delete(f"/sessions/{name}", headers=key).status_code for _ in range(2)]
+        assert said == [204, 204], name
 
 
 def test_approval(jupyter: JupyterServer, model: OpenAIServer) -> None:

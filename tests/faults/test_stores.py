@@ -121,6 +121,31 @@ def test_a_commit_whose_answer_is_lost(deployment: Deployment, number: int) -> N
     check(fault, deployment, server, session, [turn["id"] for turn in turns])
 
 
+def test_a_repeat_after_a_commit_whose_answer_is_lost(deployment: Deployment) -> None:
+    """Whether it was done is not known to the server: it says so, and does nothing twice."""
+    fault = "COMMIT without an answer"
+    server = deployment.server()
+    deployment.model.script([Say("done")])
+    session = server.call("POST", "/sessions", json={})
+    path, key = f"/sessions/{session['id']}/query", {"Idempotency-Key": "once"}
+    asked = False
+
+    def lose(data: bytes) -> bool:
+        nonlocal asked
+        asked = asked or b"turn.queued" in data
+        return asked and b"COMMIT" in data and not deployment.postgres.lost
+
+    deployment.postgres.lose_reply = lose
+    first = server.http.post(path, json={"query": "go"}, headers=key)
+    deployment.postgres.lose_reply = lambda _data: False
+    promise(fault, "what is not known is no 2xx", first.status_code == 503, first.text)
+    again = until(lambda: server.http.post(path, json={"query": "go"}, headers=key))
+    promise(fault, "a repeat is told that it is not known", again.status_code == 409, again.text)
+    turns = server.call("GET", f"/sessions/{session['id']}/turns")["turns"]
+    promise(fault, "a repeat does nothing twice", len(turns) == 1, turns)
+    promise(fault, "the turn is finished", server.until_ended(turns[0]["id"])["status"] == "completed")
+
+
 @contextlib.contextmanager
 def reading(server: JupyterServer, session: dict[str, Any]) -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """Everything that a reader is told, live and durable."""
