@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -14,10 +13,10 @@ from typing import Any, Literal
 
 import structlog
 from cellwright.extension import problems
-from cellwright.extension.identity import owner
+from cellwright.extension.identity import allowed, opened, owner, within_rate
 from cellwright.server.app import Cellwright
-from cellwright.server.domain import LEVELS, Access, Session, Who
-from cellwright.server.errors import CellwrightError, Forbidden, NotFound, TooLarge, TooMany, Unavailable
+from cellwright.server.domain import Access, Session, Who
+from cellwright.server.errors import CellwrightError, Forbidden, NotFound, TooLarge, TooMany
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
@@ -28,7 +27,6 @@ RESOURCE = "cellwright"
 JSON_LIMIT_BYTES = 16 << 20
 MAX_DEPTH = 64
 DRAINED_BYTES = 1 << 20
-RATE_WINDOW_S = 60
 
 log = structlog.get_logger(__name__)
 Action = Literal["read", "write", "execute"]
@@ -147,11 +145,7 @@ class Call:
         """A session in which the one who asks may do what this route does; raises NotFound or Forbidden."""
         route = self.handler.route
         assert route is not None
-        found = await self.app.rows.find(session, self.who)
-        needed = level or route.level
-        if LEVELS.index(found.access) < LEVELS.index(needed):
-            raise Forbidden(f"The session is shared with you to {found.access} it: this needs more.")
-        return found
+        return await allowed(self.app, session, self.who, level or route.level)
 
     async def still(self) -> None:
         """Raises Forbidden if the one who asks may not do any more what they did; that it is gone is no reason."""
@@ -256,7 +250,7 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
                 else "There is nothing at this address."
             )
             raise web.HTTPError(405 if self._routes else 404, there)
-        await self._until_open()
+        await opened(self.settings["cellwright_extension"])
         self._body = route.receiver(self) if route.receiver is not None else Body()
         self.request.connection.set_max_body_size(1 << 62)
 
@@ -267,14 +261,6 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         """
         token = self.request.headers.get("X-Cellwright-Share") or self.get_argument("share_token", "")
         return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest() if token else None
-
-    async def _until_open(self) -> None:
-        """Waits for the stores of a server that has just started; raises Unavailable when they did not open."""
-        extension = self.settings["cellwright_extension"]
-        if extension.opened is not None and not extension.opened.done():
-            await asyncio.shield(extension.opened)
-        if extension.failed is not None:
-            raise Unavailable(f"Cellwright is not running: {extension.failed}")
 
     async def data_received(self, chunk: bytes) -> None:
         # A refused body is read to its end, keeping nothing: an answer in the middle of it is lost to most clients.
@@ -298,7 +284,7 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         who = Who(name=None if anonymous else owner(self), link=self._link)
         call = Call(self.app, who, path, self)
         if route.method != "GET" and not route.public:
-            await self._within_rate(call.owner)
+            await within_rate(self.app, call.owner)
         if route.query is not None:
             call.query = route.query.model_validate(
                 {
@@ -362,14 +348,6 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
         # Not Pydantic's JSON: a file name may hold what is no UTF-8, and ASCII escapes carry that too.
         plain = answer.model_dump(mode="python") if isinstance(answer, BaseModel) else answer
         self.finish(json.dumps(plain, default=_plain))
-
-    async def _within_rate(self, who: str) -> None:
-        """Counts a request that changes or runs something; raises TooMany."""
-        limit = self.app.settings.rate_limit
-        if limit:
-            made, again_s = await self.app.hot.count(who, RATE_WINDOW_S)
-            if made > limit:
-                raise TooMany(limit, again_s)
 
     def _parsed(self, model: type[BaseModel], data: bytes) -> BaseModel:
         if not data.strip():

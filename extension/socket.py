@@ -12,10 +12,10 @@ import structlog
 from cellwright.extension import problems, sse
 from cellwright.extension.endpoint import RESOURCE
 from cellwright.extension.handlers.models import Body
-from cellwright.extension.handlers.turns import Ask, Decision
-from cellwright.extension.identity import owner
-from cellwright.server.domain import LEVELS, Access, Session, TurnRequest, Who
-from cellwright.server.errors import CellwrightError, Forbidden, Invalid, NotFound, TooMany
+from cellwright.extension.handlers.turns import Ask, Decision, ask
+from cellwright.extension.identity import allowed, opened, owner, within_rate
+from cellwright.server.domain import Who
+from cellwright.server.errors import CellwrightError, Forbidden, NotFound, Unavailable
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
@@ -67,15 +67,12 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
         return MAX_MESSAGE_BYTES
 
     async def get(self, session: str) -> None:
-        user = self.current_user
-        if user is None:
+        if self.current_user is None:
             raise web.HTTPError(403, "Log in, or send the server's token.")
-        extension = self.settings["cellwright_extension"]
-        if extension.opened is not None and not extension.opened.done():
-            await asyncio.shield(extension.opened)
-        if extension.failed is not None:
-            raise web.HTTPError(503, "Cellwright is not running.")
-        self._app = extension.cellwright
+        try:
+            self._app = await opened(self.settings["cellwright_extension"])
+        except Unavailable as error:
+            raise web.HTTPError(503, "Cellwright is not running.") from error
         self._who = Who(name=owner(self))
         after = self.get_argument("after", "0")
         if not (after.isascii() and after.isdigit() and len(after) < 19):
@@ -83,7 +80,7 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
         self._after = int(after)
         await self._authorized("read")
         try:
-            self._session = await self._may(session, "read")
+            self._session = await allowed(self._app, session, self._who, "read")
         except NotFound as error:
             raise web.HTTPError(404, "There is no such session.") from error
         await super().get(session)
@@ -91,12 +88,6 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
     async def _authorized(self, action: str) -> None:
         if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)):
             raise web.HTTPError(403, f"You may not {action} here.")
-
-    async def _may(self, session: str, level: Access) -> Session:
-        found: Session = await self._app.rows.find(session, self._who)
-        if LEVELS.index(found.access) < LEVELS.index(level):
-            raise Forbidden(f"The session is shared with you to {found.access} it: this needs more.")
-        return found
 
     def open(self, *args: str, **kwargs: str) -> None:
         super().open(*args, **kwargs)
@@ -109,11 +100,11 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
         """Sends events at the client's pace, until it goes or may no longer see them."""
         try:
             async with contextlib.aclosing(sse.events(self._app, self._session.id, self._after)) as events:
-                allowed = time.monotonic()
+                looked = time.monotonic()
                 async for kind, data, number in events:
-                    if kind in ("", "session.shared") or time.monotonic() - allowed > sse.RECHECK_S:
-                        await self._may(self._session.id, "read")
-                        allowed = time.monotonic()
+                    if kind in ("", "session.shared") or time.monotonic() - looked > sse.RECHECK_S:
+                        await allowed(self._app, self._session.id, self._who, "read")
+                        looked = time.monotonic()
                     if kind:
                         await self._send({"event": kind, "id": number, "data": data})
         except (NotFound, Forbidden):
@@ -140,7 +131,7 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
             try:
                 said = SAID.validate_json(message)
                 await self._authorized("execute")
-                await self._within_rate()
+                await within_rate(self._app, str(self._who.name))
                 await self._send({"event": "accepted", "re": said.id, "data": await self._do(said)})
             except websocket.WebSocketClosedError:
                 return
@@ -152,24 +143,10 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
                 with contextlib.suppress(websocket.WebSocketClosedError):
                     await self._send({**told, "data": problems.body(found)})
 
-    async def _within_rate(self) -> None:
-        limit = self._app.settings.rate_limit
-        if limit:
-            made, again_s = await self._app.hot.count(str(self._who.name), 60)
-            if made > limit:
-                raise TooMany(limit, again_s)
-
     async def _do(self, said: SayQuery | SayStop | SayApprove) -> dict[str, Any]:
-        session = await self._may(self._session.id, "write")
+        session, user = await allowed(self._app, self._session.id, self._who, "write"), str(self._who.name)
         if isinstance(said, SayQuery):
-            if said.images or said.documents:
-                raise Invalid("Send images and documents by POST …/query.")
-            request = TurnRequest(
-                **said.model_dump(include={"agent", "model", "max_iterations", "file_ids", "approval"}),
-                asked_by=str(self._who.name),
-            )
-            reject = said.when_busy == "reject"
-            turn = await self._app.turns.ask(session, said.query, request, reject_when_busy=reject)
+            turn = await ask(self._app, session, said, user)
             return {"turn_id": turn.id, "n": turn.n}
         turn = await self._app.rows.turn(said.turn_id)
         if turn.session_id != session.id:
@@ -177,9 +154,7 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
         if isinstance(said, SayStop):
             await self._app.turns.stop(turn)
             return {"turn_id": turn.id, "n": turn.n}
-        decided = await self._app.turns.decide(
-            turn, said.call_id, said.decision, said.source, said.reason, str(self._who.name)
-        )
+        decided = await self._app.turns.decide(turn, said.call_id, said.decision, said.source, said.reason, user)
         return {"turn_id": turn.id, "call_id": decided.call_id, "decision": decided.decision}
 
     def on_close(self) -> None:

@@ -191,7 +191,7 @@ async def write(call: Call, session_id: SessionId, source: AsyncGenerator[tuple[
     gone = asyncio.Event()
     handler.request.connection.set_close_callback(gone.set)
     closed = asyncio.ensure_future(gone.wait())
-    allowed = time.monotonic()
+    looked = time.monotonic()
     try:
         handler.write(": cellwright\n\n")
         await handler.flush()
@@ -204,9 +204,9 @@ async def write(call: Call, session_id: SessionId, source: AsyncGenerator[tuple[
                 return Streamed()
             try:
                 kind, text = following.result()
-                if kind in ("", "session.shared") or time.monotonic() - allowed > RECHECK_S:
+                if kind in ("", "session.shared") or time.monotonic() - looked > RECHECK_S:
                     await call.may(session_id, "read")
-                    allowed = time.monotonic()
+                    looked = time.monotonic()
             except (StopAsyncIteration, NotFound, Forbidden):
                 break
             handler.write(text)

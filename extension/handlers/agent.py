@@ -117,7 +117,7 @@ async def quick(call: Call) -> QuickAnswer:
     body: Quick = call.body
     name = body.context.session_id
     session = await _session(call, name) if name is not None else await call.app.sessions.create(call.owner)
-    turn = await ask(call, session, Ask(query=body.query))
+    turn = await ask(call.app, session, Ask(query=body.query), call.owner)
     turn = await call.app.turns.wait(turn)
     state = e.fold(record.event for record in await call.app.log.of_turn(turn.id))
     return QuickAnswer(
@@ -140,7 +140,7 @@ async def chat(call: Call) -> Streamed:
         session = await _session(call, name, body.metadata)
     else:
         session = await call.app.sessions.create(call.owner, metadata=body.metadata)
-    turn = await ask(call, session, asked)
+    turn = await ask(call.app, session, asked, call.owner)
     await call.remember(Begun(turn_id=turn.id))
     return await _stream(call, session, turn)
 

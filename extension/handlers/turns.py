@@ -10,6 +10,7 @@ from cellwright.extension.endpoint import Call, Route, Streamed
 from cellwright.extension.handlers.models import Body, Page, PendingApproval, Query, TurnRow, TurnSummary, turn_row
 from cellwright.notebooks.outputs import inline, references
 from cellwright.server import events as e
+from cellwright.server.app import Cellwright
 from cellwright.server.domain import Approval, ArtifactId, Session, Turn, TurnRequest
 from cellwright.server.errors import Invalid
 from pydantic import BaseModel, Field
@@ -116,12 +117,12 @@ async def stream(call: Call, turn: Turn) -> Streamed:
     return await sse.answer(call, turn.session_id, records[0].seq - 1, turn.id)
 
 
-async def ask(call: Call, session: Session, body: Ask) -> Turn:
+async def ask(app: Cellwright, session: Session, body: Ask, by: str) -> Turn:
     """Queues a question, with what comes with it."""
-    images = [await call.app.sessions.show(session, *shown(image)) for image in body.images]
+    images = [await app.sessions.show(session, *shown(image)) for image in body.images]
     file_ids = list(body.file_ids)
     for document in body.documents:
-        file_ids.append((await call.app.sessions.write(session, document.name, document.content)).id)
+        file_ids.append((await app.sessions.write(session, document.name, document.content)).id)
     request = TurnRequest(
         agent=body.agent,
         model=body.model,
@@ -129,19 +130,20 @@ async def ask(call: Call, session: Session, body: Ask) -> Turn:
         file_ids=file_ids,
         images=images,
         approval=body.approval,
-        asked_by=call.owner,
+        asked_by=by,
     )
-    return await call.app.turns.ask(session, body.query, request, reject_when_busy=body.when_busy == "reject")
+    return await app.turns.ask(session, body.query, request, reject_when_busy=body.when_busy == "reject")
 
 
 def shown(image: ShownImage) -> tuple[bytes, str, str]:
+    """An image's bytes, its name with an ending, and its type; raises Invalid."""
     data, mime = image.decoded()
     name = image.name if "." in image.name else f"{image.name}.{mime.partition('/')[2]}"
     return data, name, mime
 
 
 async def query(call: Call) -> Asked | Streamed:
-    turn = await ask(call, await call.session(), call.body)
+    turn = await ask(call.app, await call.session(), call.body, call.owner)
     asked = Asked(turn_id=turn.id, n=turn.n)
     if wants_stream(call):
         await call.remember(asked)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,24 @@ async def test_stop_and_approve_over_the_socket(jupyter: JupyterServer, session:
     await socket.write_message(json.dumps({"type": "stop", "id": "s", "turn_id": asked["turn_id"]}))
     assert (await until(socket, "turn.stopped"))[-1]["data"]["turn_id"] == asked["turn_id"]
     socket.close()
+
+
+async def test_what_comes_with_a_question(jupyter: JupyterServer, session: str, model: OpenAIServer) -> None:
+    """Images and documents are taken over the socket as they are by POST: kept as artifacts, and named to the model."""
+    model.script([Say("I see.")])
+    socket = await opened(jupyter, session)
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    said = {
+        "type": "query",
+        "query": "What is this?",
+        "images": [{"data": f"data:image/png;base64,{pixel}", "name": "dot"}],
+        "documents": [{"name": "notes.md", "content": "# Notes"}],
+    }
+    await socket.write_message(json.dumps(said))
+    await until(socket, "turn.completed")
+    socket.close()
+    held = {row["name"] for row in jupyter.call("GET", f"/sessions/{session}/artifacts")["artifacts"]}
+    assert {"dot.png", "notes.md"} <= held
 
 
 async def test_nonsense_over_the_socket(jupyter: JupyterServer, session: str) -> None:
@@ -176,7 +195,7 @@ def test_the_ai_sdk_resumes(ai_sdk: Path, jupyter: JupyterServer, model: OpenAIS
         jupyter.http.get("/sessions/chat-two").status_code != 200
         or not jupyter.call("GET", "/sessions/chat-two")["state"]["busy"]
     ):
-        pass
+        time.sleep(0.05)
     resumed = chat(ai_sdk, jupyter, "chat-two", "", "resume")
     first.join()
     assert resumed["errors"] == []

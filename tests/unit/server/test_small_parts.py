@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cellwright.extension.handlers.artifacts import _range, file_name
+from cellwright.extension.handlers.artifacts import _range
+from cellwright.extension.multipart import file_name
 from cellwright.server.agent.profiles import profile, profiles
 from cellwright.server.agent.tools import TOOLS
 from cellwright.server.artifacts import disposition, slug
