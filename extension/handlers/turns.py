@@ -100,6 +100,25 @@ class After(Query):
     after: int = Field(0, ge=0, le=2**62)
 
 
+class LogQuery(Query):
+    turns: int = Field(20, ge=1, le=100, description="How many of the last turns, with all that happened since")
+    before: int | None = Field(None, ge=1, le=2**31, description="Those before the turn of this number")
+
+
+class LoggedEvent(BaseModel):
+    """As the socket tells it."""
+
+    event: str
+    id: int
+    data: dict[str, Any]
+
+
+class LogPage(BaseModel):
+    events: list[LoggedEvent]
+    first_turn: int = Field(description="Number of the first turn in here; there are more before it when it is over 1")
+    turn_count: int
+
+
 class TurnList(BaseModel):
     turns: list[TurnSummary]
     total: int
@@ -198,6 +217,17 @@ async def events(call: Call) -> Streamed:
     return await sse.answer(call, session.id, after)
 
 
+async def logged(call: Call) -> LogPage:
+    session = await call.session()
+    before = call.query.before
+    if before is not None and before > session.turn_count:
+        raise Invalid(f"The session has {session.turn_count} turns.")
+    first = max(1, (before or session.turn_count + 1) - call.query.turns)
+    records = await call.app.log.of_turns(session.id, first, before)
+    events = [LoggedEvent(event=kind, id=number, data=data) for kind, data, number in sse.told(records)]
+    return LogPage(events=events, first_turn=first, turn_count=session.turn_count)
+
+
 async def list_turns(call: Call) -> TurnList:
     session = await call.session()
     found, total = await call.app.rows.turns(session.id, call.query.limit, call.query.offset)
@@ -290,6 +320,16 @@ ROUTES = [
         After,
         errors=(404,),
         media=("text/event-stream",),
+    ),
+    Route(
+        "GET",
+        "/sessions/{session}/log",
+        logged,
+        "What happened in the last turns: every durable event, as the socket tells it",
+        LogQuery,
+        None,
+        LogPage,
+        errors=(404,),
     ),
     Route("GET", "/sessions/{session}/turns", list_turns, "The session's turns", Page, None, TurnList, errors=(404,)),
     Route("GET", "/turns/{turn}", get, "A turn, its cells and artifacts", None, None, TurnRow, errors=(404,)),

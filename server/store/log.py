@@ -113,6 +113,14 @@ class Log:
         async with postgres.acquired(self._pool) as connection:
             return [_record(row) for row in await connection.fetch(SQL.events_of_turn, turn_id)]
 
+    async def of_turns(self, session_id: SessionId, first: int, before: int | None) -> list[Record]:
+        """All events of a session from the beginning of turn `first` to that of turn `before`, or to the end."""
+        async with postgres.acquired(self._pool) as connection:
+            begins = await connection.fetchval(SQL.turn_begins, session_id, first) if first > 1 else 1
+            ends = await connection.fetchval(SQL.turn_begins, session_id, before) if before is not None else WHOLE
+            rows = await connection.fetch(SQL.events_through, session_id, (begins or WHOLE) - 1, (ends or WHOLE) - 1)
+        return [_record(row) for row in rows]
+
     async def turn_at(self, session_id: SessionId, seq: int) -> list[Record]:
         """How far the turn was that event `seq` belongs to: its start, iterations and end up to there."""
         async with postgres.acquired(self._pool) as connection:

@@ -549,3 +549,36 @@ def test_pages(jupyter: JupyterServer) -> None:
     problem(jupyter.http.get("/sessions", params={**asked, "page": 1, "offset": 1}), 422)
     for wrong in ({"page": 0}, {"pages": 1}, {"titel": "x"}):
         problem(jupyter.http.get("/sessions", params=wrong), 422)
+
+
+def test_the_log_by_turns(jupyter: JupyterServer, session: str) -> None:
+    """The last turns come with all that happened since they began; those before them, up to where these begin."""
+    for n in range(1, 6):
+        jupyter.call("POST", f"/sessions/{session}/execute", json={"source": f"x = {n}"})
+    last = jupyter.call("GET", f"/sessions/{session}/log", params={"turns": 2})
+    assert (last["first_turn"], last["turn_count"]) == (4, 5)
+    before = jupyter.call("GET", f"/sessions/{session}/log", params={"turns": 3, "before": 4})
+    assert before["first_turn"] == 1
+    told = [event["id"] for event in (*before["events"], *last["events"])]
+    assert told == list(range(1, jupyter.call("GET", f"/sessions/{session}")["seq"] + 1))
+    assert last["events"][0]["event"] == "turn.queued"
+    whole = jupyter.call("GET", f"/sessions/{session}/log")["events"]
+    streamed = jupyter.events(session)
+    assert [(e["event"], e["id"]) for e in whole] == [(e["type"], e["seq"]) for e in streamed]
+    assert jupyter.http.get(f"/sessions/{session}/log", params={"before": 9}).status_code == 422
+    # JupyterLab puts the time behind every address.
+    assert jupyter.http.get(f"/sessions/{session}/log?turns=2&1795299368089").status_code == 200
+
+
+def test_large_values_of_outputs(jupyter: JupyterServer, session: str) -> None:
+    """What an event refers to can be had whole, by whoever may see the session, and from no other session."""
+    jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "print('long ' * 20_000)"})
+    (ran,) = (event for event in jupyter.events(session) if event["type"] == "cell.completed")
+    (output,) = ran["outputs"]
+    name = output["text"]["cellwright/object"]
+    held = jupyter.http.get(f"/sessions/{session}/objects/{name}")
+    assert held.text == "long " * 20_000 + "\n"
+    assert "immutable" in held.headers["cache-control"]
+    other = jupyter.call("POST", "/sessions", json={})["id"]
+    assert jupyter.http.get(f"/sessions/{other}/objects/{name}").status_code == 404
+    assert jupyter.http.get(f"/sessions/{session}/objects/{'0' * 64}").status_code == 404

@@ -26,6 +26,11 @@ LIMIT 1000;
 -- name: objects_of_session
 SELECT DISTINCT sha256 FROM object_refs WHERE session_id = $1;
 
+-- name: shown_object
+-- An object that a session shows: one that its cells or artifacts refer to, not what its checkpoints hold.
+SELECT o.size_bytes FROM object_refs r JOIN objects o USING (sha256)
+WHERE r.sha256 = $1 AND r.session_id = $2 AND (r.holder LIKE 'cell:%' OR r.holder LIKE 'artifact:%') LIMIT 1;
+
 -- name: insert_artifact
 INSERT INTO artifacts (id, session_id, turn_id, message_id, cell_id, name, file_type, kind, mime_type, description,
                        tags, parents, derived_from, created_by, metadata, expires_at)

@@ -29,6 +29,13 @@ WHERE before < $4 ORDER BY seq;
 -- name: events_of_turn
 SELECT session_id, seq, turn_id, type, payload, at FROM events WHERE turn_id = $1 ORDER BY seq;
 
+-- name: turn_begins
+SELECT min(seq) FROM events WHERE turn_id = (SELECT id FROM turns WHERE session_id = $1 AND n = $2);
+
+-- name: events_through
+SELECT session_id, seq, turn_id, type, payload, at FROM events
+WHERE session_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq;
+
 -- name: turn_at
 SELECT session_id, seq, turn_id, type, payload, at FROM events
 WHERE turn_id = (SELECT turn_id FROM events WHERE session_id = $1 AND seq <= $2 AND turn_id IS NOT NULL

@@ -1,0 +1,118 @@
+/** Makes the panel of what JupyterLab offers: the part that is loaded late. */
+
+import { ActiveCellManager } from '@jupyter/chat';
+import { Notification } from '@jupyterlab/apputils';
+import { Menu } from '@lumino/widgets';
+
+import { Api, Problem } from './api/client';
+import type { Services } from './components/services';
+import { Commands } from './commands';
+import type { SessionModel } from './model/session';
+import { CellwrightPanel } from './panel';
+import type { Sidebar } from './sidebar';
+import { VERSION } from './version';
+
+const STATE = 'cellwright:panel';
+
+export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
+  const { app, rendermime, documents, notebooks, themes, state, trans } = sidebar.options;
+  const api = new Api(app.serviceManager.serverSettings);
+  await check(api, sidebar);
+  const services: Services = {
+    rendermime,
+    trans,
+    openNotebook: (session, cell) => panel.openNotebook(session, cell),
+    insertCode: source => {
+      const shown = notebooks?.currentWidget;
+      if (!shown) {
+        Notification.info(trans.__('Open a notebook first: the code goes below its active cell.'), { autoClose: 5000 });
+        return false;
+      }
+      shown.content.model?.sharedModel.insertCell(shown.content.activeCellIndex + 1, { cell_type: 'code', source });
+      return true;
+    },
+    openSettings: () => void app.commands.execute('settingeditor:open', { query: 'Cellwright' }),
+    openFile: path => void documents.openOrReveal(path)
+  };
+  const panel: CellwrightPanel = new CellwrightPanel({
+    api,
+    services,
+    themes,
+    documents,
+    notebooks,
+    app,
+    cells: notebooks ? new ActiveCellManager({ tracker: notebooks, shell: app.shell }) : null,
+    user: app.serviceManager.user.identity?.username ?? '',
+    settings: sidebar.settings,
+    menu: session => menu(session, sidebar, panel)
+  });
+  panel.shownChanged.connect(() => void state?.save(STATE, { session: panel.session?.id ?? null, view: panel.view }));
+  const held = (await state?.fetch(STATE)) as { session?: string; view?: 'chat' } | undefined;
+  await panel.restore(held?.session ?? null, held?.view ?? 'chat');
+  return panel;
+}
+
+/** Says what is wrong where the server has no Cellwright, another one, or cannot run it. */
+async function check(api: Api, sidebar: Sidebar): Promise<void> {
+  const { trans } = sidebar.options;
+  try {
+    const { version } = await api.health();
+    if (version !== VERSION) {
+      Notification.warning(
+        trans.__(
+          'This page has Cellwright %1, the server has %2: restart the server, then reload the page.',
+          VERSION,
+          version
+        ),
+        { autoClose: false }
+      );
+    }
+  } catch (error) {
+    if (error instanceof Problem && error.status === 404) {
+      throw new Error(
+        trans.__(
+          'This Jupyter server does not run Cellwright. Install it there (pip install cellwright) and restart the server.'
+        ),
+        { cause: error }
+      );
+    }
+    if (error instanceof Problem && error.status !== 503) {
+      throw error;
+    }
+    throw new Error(trans.__('Cellwright does not run: %1', (error as Error).message), { cause: error });
+  }
+}
+
+function menu(session: SessionModel, sidebar: Sidebar, panel: CellwrightPanel): Menu {
+  const { app, trans } = sidebar.options;
+  const made = new Menu({ commands: app.commands });
+  made.addClass('jp-Cellwright-menu');
+  for (const command of [Commands.notebook, Commands.stop, Commands.restart, Commands.link]) {
+    made.addItem({ command });
+  }
+  made.addItem({ type: 'separator' });
+  for (const [format, label] of [
+    ['ipynb', trans.__('Download the Notebook')],
+    ['html', trans.__('Download as a Page')],
+    ['py', trans.__('Download as a Script')]
+  ] as const) {
+    const command = `cellwright:export-${format}`;
+    if (!app.commands.hasCommand(command)) {
+      app.commands.addCommand(command, {
+        label,
+        execute: () => {
+          const shown = panel.session;
+          if (shown) {
+            const link = document.createElement('a');
+            link.href = shown.api.url(`sessions/${shown.id}/export`, { format });
+            link.download = '';
+            link.click();
+          }
+        }
+      });
+    }
+    made.addItem({ command });
+  }
+  void session;
+  return made;
+}

@@ -1,0 +1,125 @@
+/** The panel's head: which session this is, how it is, and the ways out of it. */
+
+import { Menu } from '@lumino/widgets';
+import { Button, addIcon, caretDownIcon, listIcon, notebookIcon } from '@jupyterlab/ui-components';
+
+import type { SessionModel } from '../model/session';
+import { useServices, useSignal } from './services';
+import { IconButton } from './turn';
+import { money, tokens } from './words';
+
+export type View = 'sessions' | 'chat' | 'variables' | 'artifacts';
+
+export interface HeaderProps {
+  session: SessionModel | null;
+  view: View;
+  show: (view: View) => void;
+  create: () => void;
+  menu: (session: SessionModel) => Menu;
+}
+
+export function Header({ session, view, show, create, menu }: HeaderProps): JSX.Element {
+  const { trans, openNotebook } = useServices();
+  useSignal(session?.changed);
+  const tabs: [View, string][] = [
+    ['chat', trans.__('Chat')],
+    ['variables', trans.__('Variables')],
+    ['artifacts', trans.__('Artifacts')]
+  ];
+  return (
+    <div className="jp-Cellwright-header">
+      <div className="jp-Cellwright-title">
+        <IconButton
+          icon={listIcon}
+          label={view === 'sessions' ? trans.__('Back to the chat') : trans.__('All sessions')}
+          onClick={() => show(view === 'sessions' ? 'chat' : 'sessions')}
+        />
+        {session && view !== 'sessions' ? (
+          <button
+            className="jp-Cellwright-name"
+            aria-haspopup="menu"
+            title={trans.__('What can be done with this session')}
+            onClick={event => {
+              const at = event.currentTarget.getBoundingClientRect();
+              menu(session).open(at.left, at.bottom);
+            }}
+          >
+            <span>{session.title}</span>
+            <caretDownIcon.react tag="span" width="14px" height="14px" />
+          </button>
+        ) : (
+          <span className="jp-Cellwright-name">{trans.__('Sessions')}</span>
+        )}
+        <IconButton icon={addIcon} label={trans.__('New chat')} onClick={create} />
+        {session && (
+          <IconButton
+            icon={notebookIcon}
+            label={trans.__('Open notebook')}
+            onClick={() => void openNotebook(session)}
+          />
+        )}
+      </div>
+      {session && view !== 'sessions' && (
+        <>
+          <Facts session={session} />
+          <div className="jp-Cellwright-tabs" role="tablist" aria-label={trans.__('Views of the session')}>
+            {tabs.map(([name, label], i) => (
+              <Button
+                key={name}
+                role="tab"
+                minimal
+                className="jp-Cellwright-tab"
+                aria-selected={view === name}
+                tabIndex={view === name ? 0 : -1}
+                onClick={() => show(name)}
+                onKeyDown={event => {
+                  const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
+                  if (step) {
+                    const next = (i + step + tabs.length) % tabs.length;
+                    show(tabs[next]![0]);
+                    (event.currentTarget.parentElement?.children[next] as HTMLElement | undefined)?.focus();
+                  }
+                }}
+              >
+                {label}
+              </Button>
+            ))}
+          </div>
+        </>
+      )}
+    </div>
+  );
+}
+
+function Facts({ session }: { session: SessionModel }): JSX.Element {
+  const { trans } = useServices();
+  const { row, fold, link } = session;
+  const model = fold.turns.filter(turn => turn.model).at(-1)?.model ?? row?.model ?? '';
+  const used = row?.usage ? row.usage.prompt_tokens + row.usage.completion_tokens : 0;
+  const kernel = fold.running ? 'busy' : (fold.kernel?.status ?? row?.kernel_status ?? 'none');
+  const words: Record<string, string> = {
+    starting: trans.__('kernel starts'),
+    idle: trans.__('kernel idle'),
+    busy: trans.__('at work'),
+    restarted: trans.__('kernel restarted'),
+    restored: trans.__('kernel idle'),
+    died: trans.__('kernel died'),
+    hibernated: trans.__('kernel asleep'),
+    none: trans.__('no kernel yet'),
+    elsewhere: trans.__('kernel on another server')
+  };
+  const facts = [
+    model.replace(/^.*\//, ''),
+    used ? trans.__('%1 tokens', tokens(used)) : '',
+    money(row?.usage?.cost ?? 0)
+  ].filter(Boolean);
+  return (
+    <div className="jp-Cellwright-about">
+      <span className="jp-Cellwright-kernel" data-status={kernel}>
+        <span className="jp-Cellwright-lamp" aria-hidden="true" />
+        {link === 'lost' ? trans.__('connection lost, trying again') : (words[kernel] ?? kernel)}
+      </span>
+      <span title={model}>{facts.join(' · ')}</span>
+    </div>
+  );
+}

@@ -1,0 +1,321 @@
+/** One session as its views see it: what happened, what happens now, and what the user may do about it. */
+
+import { PathExt } from '@jupyterlab/coreutils';
+import { Signal, type ISignal } from '@lumino/signaling';
+
+import { Problem, type Api, type Approval, type SessionDetail, type Variable } from '../api/client';
+import { SessionSocket, type Link, type Told } from '../api/socket';
+import { SessionFold, type TurnView } from './fold';
+import { inlined, references, type Output } from './outputs';
+
+/** A question that was sent and that the log does not hold yet. */
+export interface Pending {
+  id: string;
+  query: string;
+  problem: Problem | null;
+}
+
+export class SessionModel {
+  constructor(
+    readonly api: Api,
+    readonly id: string
+  ) {}
+
+  /** Something that is not of one turn: the row, the kernel, the variables, the connection. */
+  get changed(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  /** A turn was added, or looks different. */
+  get turnChanged(): ISignal<this, TurnView> {
+    return this._turnChanged;
+  }
+
+  /** Turns were put before those that were there, or all are others. */
+  get turnsReplaced(): ISignal<this, void> {
+    return this._turnsReplaced;
+  }
+
+  /** Every event, after the model took it. */
+  get told(): ISignal<this, Told> {
+    return this._told;
+  }
+
+  get turns(): TurnView[] {
+    return this.fold.turns;
+  }
+
+  get link(): Link {
+    return this._socket?.link ?? 'connecting';
+  }
+
+  get title(): string {
+    return this.fold.title ?? this.row?.title ?? '';
+  }
+
+  /** Whether the one who looks may ask and run. */
+  get writable(): boolean {
+    return this.row === null || this.row.access !== 'read';
+  }
+
+  /** Resolves when what happened before is there; rejects with Problem. */
+  async open(): Promise<void> {
+    const [row, page] = await Promise.all([this.api.session(this.id), this.api.log(this.id)]);
+    if (this._disposed) {
+      return;
+    }
+    this.row = row;
+    this.firstTurn = page.first_turn;
+    this._log = page.events as Told[];
+    this._refold();
+    const after = this._log.at(-1)?.id ?? row.seq;
+    this._socket = new SessionSocket(from => this.api.socket(row.id, from), after);
+    this._socket.told.connect((_, told) => this._hear(told));
+    this._socket.linkChanged.connect(() => this._changed.emit());
+    this._socket.open();
+    this._changed.emit();
+    void this.seen();
+  }
+
+  /** Loads the turns before those that are there. */
+  async earlier(): Promise<void> {
+    if (this.firstTurn <= 1 || this._loading) {
+      return;
+    }
+    this._loading = true;
+    try {
+      const page = await this.api.log(this.id, this.firstTurn);
+      this.firstTurn = page.first_turn;
+      this._log = [...(page.events as Told[]), ...this._log];
+      this._refold();
+    } finally {
+      this._loading = false;
+    }
+  }
+
+  /** Asks; what was typed is shown at once, and stays with its problem where the server refuses it. */
+  async ask(query: string, paths: string[] = []): Promise<boolean> {
+    const pending: Pending = { id: `pending-${(this._asked += 1)}`, query, problem: null };
+    this.pending = [...this.pending, pending];
+    this._changed.emit();
+    try {
+      const file_ids = await this._files(paths);
+      await this.beforeAsking?.();
+      const { turn_id } = await this.api.ask(this.id, { query, file_ids, approval: this.approval?.() });
+      if (this.fold.turn(turn_id)) {
+        this._settle(pending);
+      } else {
+        this._awaited.set(turn_id, pending);
+      }
+      return true;
+    } catch (error) {
+      pending.problem = error instanceof Problem ? error : new Problem(0, 'It failed', String(error));
+      this._changed.emit();
+      return false;
+    }
+  }
+
+  /** Takes a question back that the server refused. */
+  forget(pending: Pending): void {
+    this._settle(pending);
+  }
+
+  async stop(): Promise<void> {
+    // The last first: a queued turn must not begin between two stops.
+    for (const turn of [...this.fold.open].reverse()) {
+      await this.api.stop(turn.id).catch(ignoreEnded);
+    }
+  }
+
+  async stopTurn(turn: TurnView): Promise<void> {
+    await this.api.stop(turn.id).catch(ignoreEnded);
+  }
+
+  decide(
+    turn: TurnView,
+    call: string,
+    decision: 'approve' | 'reject',
+    source?: string,
+    reason?: string
+  ): Promise<unknown> {
+    return this.api.decide(turn.id, call, { decision, source, reason });
+  }
+
+  async rename(title: string): Promise<void> {
+    this.row = await this.api.change(this.id, { title });
+    this.fold.title = title;
+    this._changed.emit();
+  }
+
+  async refresh(): Promise<void> {
+    this.row = await this.api.session(this.id);
+    this._changed.emit();
+  }
+
+  /** Says that the user looks at the session. */
+  async seen(): Promise<void> {
+    if (this._socket && document.visibilityState !== 'hidden') {
+      await this.api.change(this.id, { last_seen: this._socket.after }).catch(() => undefined);
+    }
+  }
+
+  async loadVariables(): Promise<void> {
+    const found = await this.api.variables(this.id);
+    this.fold.variables = new Map(found.map((variable: Variable) => [variable.name, variable]));
+    this._changed.emit();
+  }
+
+  async loadArtifacts(): Promise<void> {
+    this.fold.artifacts = new Map((await this.api.artifacts(this.id)).map(held => [held.id, held]));
+    this._changed.emit();
+  }
+
+  /** Outputs with large values in their places, or null while those are on their way. */
+  whole(turn: TurnView, outputs: Output[]): Output[] | null {
+    const wanted = references(outputs);
+    const missing = wanted.filter(name => !this._objects.has(name));
+    for (const name of missing) {
+      if (!this._fetching.has(name)) {
+        this._fetching.add(name);
+        void this.fetch(name).finally(() => this._turnChanged.emit(turn));
+      }
+    }
+    return missing.length ? null : inlined(outputs, this._objects);
+  }
+
+  /** A large value, by its name; one that cannot be had is empty. */
+  async fetch(name: string): Promise<ArrayBuffer> {
+    const held = this._objects.get(name);
+    if (held) {
+      return held;
+    }
+    const bytes = await this.api.bytes(`sessions/${this.id}/objects/${name}`).catch(() => new ArrayBuffer(0));
+    this._objects.set(name, bytes);
+    return bytes;
+  }
+
+  get objects(): Map<string, ArrayBuffer> {
+    return this._objects;
+  }
+
+  wake(): void {
+    this._socket?.wake();
+  }
+
+  /** Says something to the server over the session's socket; false where there is no connection. */
+  say(message: Record<string, unknown>): boolean {
+    return this._socket?.say(message) ?? false;
+  }
+
+  dispose(): void {
+    this._disposed = true;
+    this._socket?.close();
+    Signal.clearData(this);
+  }
+
+  fold = new SessionFold();
+  row: SessionDetail | null = null;
+  pending: Pending[] = [];
+  firstTurn = 1;
+  /** Saves what the user typed into the open notebook, so that the agent sees it. */
+  beforeAsking: (() => Promise<void>) | null = null;
+  /** Which cells wait for the user's word, where the settings say. */
+  approval: (() => Approval | undefined) | null = null;
+  /** Fetches a file of JupyterLab's tree that is to go to the session. */
+  download: ((path: string) => Promise<Blob>) | null = null;
+
+  private async _files(paths: string[]): Promise<string[]> {
+    if (paths.length === 0) {
+      return [];
+    }
+    const here = new Map(
+      (await this.api.files(this.id)).map(file => [PathExt.join(this.row!.workspace, file.name), file])
+    );
+    const ids: string[] = [];
+    for (const path of paths) {
+      const known = here.get(path)?.artifact_id;
+      if (known) {
+        ids.push(known);
+      } else if (this.download) {
+        ids.push((await this.api.upload(this.id, await this.download(path), PathExt.basename(path))).artifact_id);
+      }
+    }
+    return ids;
+  }
+
+  private _refold(): void {
+    const { artifacts, variables } = this.fold;
+    this.fold = new SessionFold();
+    for (const told of this._log) {
+      this.fold.take(told);
+    }
+    for (const [id, held] of artifacts) {
+      this.fold.artifacts.set(id, held);
+    }
+    this.fold.variables = variables;
+    this._turnsReplaced.emit();
+  }
+
+  private _hear(told: Told): void {
+    if (told.id !== null && told.id !== undefined) {
+      this._log.push(told);
+    }
+    const turn = this.fold.take(told);
+    if (told.event === 'turn.queued') {
+      const pending =
+        this._awaited.get(told.data.turn_id) ?? this.pending.find(p => !p.problem && p.query === told.data.query);
+      if (pending) {
+        this._settle(pending);
+      }
+    }
+    if (told.event.startsWith('turn.') && this.row) {
+      this.row = { ...this.row, usage: addUsage(this.row.usage, told.data.usage) };
+      void this.seen();
+    }
+    if (turn) {
+      this._turnChanged.emit(turn);
+    }
+    if (!told.event.startsWith('message.') && told.event !== 'cell.output') {
+      this._changed.emit();
+    }
+    this._told.emit(told);
+  }
+
+  private _settle(pending: Pending): void {
+    this.pending = this.pending.filter(held => held !== pending);
+    this._changed.emit();
+  }
+
+  private _socket: SessionSocket | null = null;
+  private _log: Told[] = [];
+  private _asked = 0;
+  private _loading = false;
+  private _disposed = false;
+  private _awaited = new Map<string, Pending>();
+  private _objects = new Map<string, ArrayBuffer>();
+  private _fetching = new Set<string>();
+  private _changed = new Signal<this, void>(this);
+  private _turnChanged = new Signal<this, TurnView>(this);
+  private _turnsReplaced = new Signal<this, void>(this);
+  private _told = new Signal<this, Told>(this);
+}
+
+function addUsage(held: any, more: any): any {
+  if (!more) {
+    return held;
+  }
+  return {
+    ...held,
+    prompt_tokens: held.prompt_tokens + more.prompt_tokens,
+    completion_tokens: held.completion_tokens + more.completion_tokens,
+    cost: held.cost + more.cost,
+    calls: held.calls + more.calls
+  };
+}
+
+function ignoreEnded(error: unknown): void {
+  // It ended by itself meanwhile.
+  if (!(error instanceof Problem && error.status === 409)) {
+    throw error;
+  }
+}

@@ -1,0 +1,47 @@
+/** Opens a session's notebook, attached to the session's own kernel. */
+
+import { Notification } from '@jupyterlab/apputils';
+import type { IDocumentManager } from '@jupyterlab/docmanager';
+import type { NotebookPanel } from '@jupyterlab/notebook';
+
+import type { Services } from '../components/services';
+import type { SessionModel } from '../model/session';
+
+interface Parts {
+  documents: IDocumentManager;
+  services: Services;
+}
+
+export async function openNotebook(
+  session: SessionModel,
+  { documents, services }: Parts,
+  cell?: string
+): Promise<void> {
+  const path = session.row!.notebook_path;
+  try {
+    await documents.services.contents.get(path, { content: false });
+  } catch {
+    Notification.info(services.trans.__('The notebook is written with the first turn.'), { autoClose: 5000 });
+    return;
+  }
+  const kernel = await session.api.kernel(session.id);
+  const live = kernel.id && !['none', 'hibernated', 'elsewhere'].includes(kernel.status);
+  // Where the kernel sleeps, the notebook opens without one: the next cell brings it back.
+  const widget = documents.openOrReveal(path, 'Notebook', live ? { id: kernel.id! } : undefined, {
+    mode: 'split-left'
+  }) as NotebookPanel | undefined;
+  if (!widget) {
+    return;
+  }
+  await widget.context.ready;
+  await widget.revealed;
+  if (cell) {
+    const place = widget.content.widgets.findIndex(found => found.model.id === cell);
+    if (place === -1) {
+      Notification.info(services.trans.__('That cell is no longer in the notebook.'), { autoClose: 5000 });
+      return;
+    }
+    widget.content.activeCellIndex = place;
+    await widget.content.scrollToItem(place, 'center');
+  }
+}

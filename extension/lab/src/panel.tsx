@@ -1,0 +1,401 @@
+/** The panel: one session's chat, variables and artifacts, and the list of sessions. Loaded when first shown. */
+
+import {
+  ChatCommandRegistry,
+  ChatWidget,
+  InputToolbarRegistry,
+  MessageFooterRegistry,
+  MessagePreambleRegistry,
+  type IActiveCellManager,
+  type IMessageContent,
+  type InputToolbarRegistry as Toolbar
+} from '@jupyter/chat';
+import { ReactWidget, type IThemeManager } from '@jupyterlab/apputils';
+import type { JupyterFrontEnd } from '@jupyterlab/application';
+import type { IDocumentManager } from '@jupyterlab/docmanager';
+import type { INotebookTracker } from '@jupyterlab/notebook';
+import type { ISettingRegistry } from '@jupyterlab/settingregistry';
+import { stopIcon } from '@jupyterlab/ui-components';
+import { PanelLayout, StackedPanel, type Menu, Widget } from '@lumino/widgets';
+import { Signal, type ISignal } from '@lumino/signaling';
+import type { Message } from '@lumino/messaging';
+
+import { Problem, type Api, type Approval } from './api/client';
+import { Gallery } from './components/artifacts';
+import { Header, type View } from './components/header';
+import { ServicesContext, useSignal, type Services } from './components/services';
+import { Sessions } from './components/sessions';
+import { IconButton, PendingEnd, TurnEnd, TurnSteps } from './components/turn';
+import { Variables } from './components/variables';
+import { ChatModel } from './model/chat';
+import { SessionModel } from './model/session';
+import { SessionList } from './model/sessions';
+import { Completions, type SlashCommand } from './completions';
+import { openNotebook } from './notebook/open';
+
+export interface PanelOptions {
+  api: Api;
+  services: Services;
+  app: JupyterFrontEnd;
+  themes: IThemeManager | null;
+  documents: IDocumentManager;
+  notebooks: INotebookTracker | null;
+  cells: IActiveCellManager | null;
+  settings: ISettingRegistry.ISettings | null;
+  user: string;
+  menu: (session: SessionModel) => Menu;
+}
+
+export class CellwrightPanel extends Widget {
+  constructor(private readonly options: PanelOptions) {
+    super();
+    this.addClass('jp-Cellwright');
+    this.list = new SessionList(options.api);
+    this.list.deleted.connect((_, id) => {
+      if (this.session?.id === id) {
+        this._close();
+        this.show_('sessions');
+      }
+    });
+    const layout = new PanelLayout();
+    this.layout = layout;
+    this._header = this._react(() => (
+      <Header
+        session={this.session}
+        view={this.view}
+        show={view => this.show_(view)}
+        create={() => void this.create()}
+        menu={options.menu}
+      />
+    ));
+    this._body.addClass('jp-Cellwright-body');
+    this._live.className = 'jp-Cellwright-unseen';
+    this._live.setAttribute('aria-live', 'polite');
+    this.node.append(this._live);
+    layout.addWidget(this._header);
+    layout.addWidget(this._body);
+    this._sessions = this._react(() => (
+      <Sessions
+        list={this.list}
+        current={this.session?.id ?? null}
+        open={id => void this.open(id)}
+        create={() => void this.create()}
+      />
+    ));
+    this._body.addWidget(this._sessions);
+    this.node.addEventListener('paste', this, true);
+    this.node.addEventListener('drop', this, true);
+    this.node.addEventListener('dragover', this, true);
+  }
+
+  readonly list: SessionList;
+  session: SessionModel | null = null;
+  chat: ChatModel | null = null;
+  view: View = 'sessions';
+
+  /** Another session or view is shown. */
+  get shownChanged(): ISignal<this, void> {
+    return this._shownChanged;
+  }
+
+  /** Opens the session that was shown last, or the newest, or the list where there is none. */
+  async restore(id: string | null, view: View): Promise<void> {
+    if (id !== null && (await this.open(id, view === 'sessions' ? 'chat' : view))) {
+      return;
+    }
+    await this.list.refresh().catch(() => undefined);
+    if (this.session === null) {
+      this.show_('sessions');
+    }
+  }
+
+  /** Shows a session; false, with the list and why, where it cannot be had. */
+  async open(id: string, view: View = 'chat'): Promise<boolean> {
+    if (this.session?.id === id) {
+      this.show_(view);
+      return true;
+    }
+    const session = new SessionModel(this.options.api, id);
+    try {
+      await session.open();
+    } catch (error) {
+      session.dispose();
+      this.list.problem = error instanceof Problem ? error : new Problem(0, 'It failed', String(error));
+      this.show_('sessions');
+      return false;
+    }
+    this._close();
+    this._put(session);
+    this.show_(view);
+    this.chat?.input.focus();
+    return true;
+  }
+
+  async create(): Promise<SessionModel | null> {
+    try {
+      const made = await this.options.api.create();
+      void this.list.refresh();
+      return (await this.open(made.id)) ? this.session : null;
+    } catch (error) {
+      this.list.problem = error as Problem;
+      this.show_('sessions');
+      return null;
+    }
+  }
+
+  /** The session that is shown; made where there is none. */
+  async current(): Promise<SessionModel | null> {
+    return this.session ?? (await this.create());
+  }
+
+  show_(view: View): void {
+    this.view = this.session === null ? 'sessions' : view;
+    for (const [name, widget] of this._views()) {
+      widget.setHidden(name !== this.view);
+    }
+    this._header.update();
+    this._sessions.update();
+    this._shownChanged.emit();
+  }
+
+  handleEvent(event: Event): void {
+    if (event.type === 'dragover') {
+      if ((event as DragEvent).dataTransfer?.types.includes('Files')) {
+        event.preventDefault();
+      }
+      return;
+    }
+    const transfer =
+      event.type === 'paste' ? (event as ClipboardEvent).clipboardData : (event as DragEvent).dataTransfer;
+    const files = [...(transfer?.files ?? [])];
+    if (files.length > 0) {
+      event.preventDefault();
+      event.stopPropagation();
+      void this.attach(files);
+    }
+  }
+
+  /** Brings files of the user's machine into the session, and into the question. */
+  async attach(files: File[]): Promise<void> {
+    const session = await this.current();
+    for (const file of files) {
+      const name = file.name === 'image.png' ? `pasted-${Date.now()}.png` : file.name;
+      try {
+        const { file_name } = await this.options.api.upload(session!.id, file, name);
+        this.attachPath(`${session!.row!.workspace}/${file_name}`);
+      } catch (error) {
+        session!.pending = [
+          ...session!.pending,
+          { id: `upload-${Date.now()}`, query: name, problem: error as Problem }
+        ];
+        await session!.refresh();
+      }
+    }
+  }
+
+  /** Puts a file of JupyterLab's tree into the question. */
+  attachPath(path: string): void {
+    this.chat?.input.addAttachment?.({ type: 'file', value: path });
+    this.chat?.input.focus();
+  }
+
+  /** Opens a session's notebook, attached to the session's kernel, at a cell if one is named. */
+  async openNotebook(session = this.session, cell?: string): Promise<void> {
+    if (session) {
+      await openNotebook(session, this.options, cell);
+    }
+  }
+
+  dispose(): void {
+    this._close();
+    this.list.dispose();
+    super.dispose();
+  }
+
+  protected onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.session?.wake();
+    this.chat?.input.focus();
+  }
+
+  private _close(): void {
+    this._chat?.dispose();
+    this._variables?.dispose();
+    this._artifacts?.dispose();
+    this.chat?.dispose();
+    this.session?.dispose();
+    this._chat = this._variables = this._artifacts = null;
+    this.session = this.chat = null;
+  }
+
+  private _put(session: SessionModel): void {
+    const { rendermime } = this.options.services;
+    const { themes, documents, cells, settings } = this.options;
+    const sendWithShiftEnter = Boolean(settings?.composite.sendWithShiftEnter);
+    const user = { username: this.options.user || 'you', display_name: this.options.services.trans.__('You') };
+    const chat = new ChatModel(session, user, {
+      config: { sendWithShiftEnter, sendTypingNotification: false, stackMessages: false, unreadNotifications: false },
+      activeCellManager: cells,
+      documentManager: documents
+    });
+    settings?.changed.connect(() => {
+      chat.config = { sendWithShiftEnter: Boolean(settings.composite.sendWithShiftEnter) };
+    });
+    session.approval = () => (settings?.composite.approval as Approval) || undefined;
+    session.download = async path => (await fetch(await documents.services.contents.getDownloadUrl(path))).blob();
+    this.session = session;
+    this.chat = chat;
+    const commands = new ChatCommandRegistry();
+    commands.addProvider(new Completions(session, this.options.services, this._slash(session)));
+    this._chat = new ChatWidget({
+      model: chat,
+      rmRegistry: rendermime,
+      themeManager: themes,
+      chatCommandRegistry: commands,
+      inputToolbarRegistry: this._toolbar(session),
+      messagePreambleRegistry: this._preambles(session),
+      messageFooterRegistry: this._footers(session),
+      welcomeMessage: this.options.services.trans.__(
+        'Ask about your data. The agent works in a notebook of its own; drop a file here, or type **@** for files and variables and **/** for commands.'
+      ),
+      area: 'sidebar'
+    });
+    this._variables = this._react(() => <Variables session={session} />);
+    this._artifacts = this._react(() => <Gallery session={session} />);
+    for (const widget of [this._chat, this._variables, this._artifacts]) {
+      this._body.addWidget(widget);
+    }
+    session.told.connect((_, told) => {
+      const words: Record<string, string> = {
+        'turn.started': this.options.services.trans.__('Cellwright is at work'),
+        'turn.completed': this.options.services.trans.__('The answer is there'),
+        'turn.failed': this.options.services.trans.__('The turn failed'),
+        'approval.requested': this.options.services.trans.__('A cell waits for your word')
+      };
+      this._live.textContent = words[told.event] ?? this._live.textContent;
+      if (told.event.startsWith('turn.') || told.event === 'title.changed') {
+        void this.list.refresh().catch(() => undefined);
+      }
+    });
+    const begun = () => this.node.toggleAttribute('data-begun', session.turns.length + session.pending.length > 0);
+    begun();
+    session.changed.connect(() => {
+      begun();
+      if (session.link === 'gone' && this.session === session) {
+        this._close();
+        this.show_('sessions');
+      }
+    });
+  }
+
+  private _slash(session: SessionModel): SlashCommand[] {
+    const { trans } = this.options.services;
+    const last = () => session.turns.filter(turn => turn.does === 'ask').at(-1);
+    return [
+      { name: 'new', description: trans.__('Begin another chat'), run: () => void this.create() },
+      { name: 'stop', description: trans.__('Stop the agent'), run: () => void session.stop() },
+      {
+        name: 'again',
+        description: trans.__('Ask the last question again'),
+        run: () => void (last() && session.ask(last()!.query))
+      },
+      { name: 'notebook', description: trans.__('Open the notebook'), run: () => void this.openNotebook(session) },
+      { name: 'variables', description: trans.__('Show the variables'), run: () => this.show_('variables') },
+      { name: 'artifacts', description: trans.__('Show the artifacts'), run: () => this.show_('artifacts') },
+      { name: 'sessions', description: trans.__('Show all sessions'), run: () => this.show_('sessions') },
+      {
+        name: 'restart',
+        description: trans.__('Restart the kernel'),
+        run: () => void session.api.act(session.id, 'restart')
+      }
+    ];
+  }
+
+  private _toolbar(session: SessionModel): InputToolbarRegistry {
+    const registry = InputToolbarRegistry.defaultToolbarRegistry();
+    const Stop = (_: Toolbar.IToolbarItemProps) => {
+      useSignal(session.changed);
+      const label = this.options.services.trans.__('Stop');
+      return (
+        <IconButton
+          icon={stopIcon}
+          label={label}
+          disabled={session.fold.open.length === 0}
+          onClick={() => void session.stop()}
+        />
+      );
+    };
+    registry.addItem('stop', { element: Stop, position: 90 });
+    return registry;
+  }
+
+  private _preambles(session: SessionModel): MessagePreambleRegistry {
+    const registry = new MessagePreambleRegistry();
+    const Earlier = ({ message }: { message: IMessageContent }) => {
+      const first = session.turns[0];
+      if (!first || message.id !== `${first.id}:question` || session.firstTurn <= 1) {
+        return null;
+      }
+      return (
+        <button className="jp-Cellwright-link" onClick={() => void session.earlier()}>
+          {this.options.services.trans.__('Show earlier turns')}
+        </button>
+      );
+    };
+    const Steps = ({ message }: { message: IMessageContent }) => {
+      const turn = session.fold.turn(message.metadata?.turn);
+      return turn ? (
+        <ServicesContext.Provider value={this.options.services}>
+          <TurnSteps session={session} turn={turn} />
+        </ServicesContext.Provider>
+      ) : null;
+    };
+    registry.addComponent(Earlier);
+    registry.addComponent(Steps);
+    return registry;
+  }
+
+  private _footers(session: SessionModel): MessageFooterRegistry {
+    const registry = new MessageFooterRegistry();
+    const End = ({ message }: { message: IMessageContent }) => {
+      const turn = session.fold.turn(message.metadata?.turn);
+      const pending = session.pending.find(found => found.id === message.metadata?.pending);
+      return (
+        <ServicesContext.Provider value={this.options.services}>
+          {turn && <TurnEnd session={session} turn={turn} />}
+          {pending && <PendingEnd pending={pending} session={session} />}
+        </ServicesContext.Provider>
+      );
+    };
+    registry.addSection({ component: End, position: 'left' });
+    return registry;
+  }
+
+  private _react(draw: () => JSX.Element): ReactWidget {
+    return ReactWidget.create(<Redrawn services={this.options.services} changed={this._shownChanged} draw={draw} />);
+  }
+
+  private *_views(): Iterable<[View, Widget]> {
+    yield ['sessions', this._sessions];
+    if (this._chat && this._variables && this._artifacts) {
+      yield ['chat', this._chat];
+      yield ['variables', this._variables];
+      yield ['artifacts', this._artifacts];
+    }
+  }
+
+  private _shownChanged = new Signal<this, void>(this);
+  private _header: ReactWidget;
+  private _body = new StackedPanel();
+  private _live = document.createElement('div');
+  private _sessions: ReactWidget;
+  private _chat: ChatWidget | null = null;
+  private _variables: ReactWidget | null = null;
+  private _artifacts: ReactWidget | null = null;
+}
+
+/** Draws again when another session or view is shown. */
+function Redrawn(props: { services: Services; changed: ISignal<any, void>; draw: () => JSX.Element }): JSX.Element {
+  useSignal(props.changed);
+  return <ServicesContext.Provider value={props.services}>{props.draw()}</ServicesContext.Provider>;
+}

@@ -1,0 +1,112 @@
+/** The panel's place in JupyterLab: light, there from the start, and filled when it is first seen. */
+
+import { LabShell, type JupyterFrontEnd } from '@jupyterlab/application';
+import type { IThemeManager } from '@jupyterlab/apputils';
+import type { IDocumentManager } from '@jupyterlab/docmanager';
+import type { INotebookTracker } from '@jupyterlab/notebook';
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import type { ISettingRegistry } from '@jupyterlab/settingregistry';
+import type { IStateDB } from '@jupyterlab/statedb';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import { Spinner } from '@jupyterlab/apputils';
+import { Signal, type ISignal } from '@lumino/signaling';
+import { Panel, Widget } from '@lumino/widgets';
+
+import { cellwrightIcon } from './icons';
+import type { CellwrightPanel } from './panel';
+
+export interface SidebarOptions {
+  app: JupyterFrontEnd;
+  rendermime: IRenderMimeRegistry;
+  documents: IDocumentManager;
+  notebooks: INotebookTracker | null;
+  themes: IThemeManager | null;
+  state: IStateDB | null;
+  trans: TranslationBundle;
+  settings: ISettingRegistry.ISettings | null;
+}
+
+export class Sidebar extends Panel {
+  constructor(readonly options: SidebarOptions) {
+    super();
+    this.id = 'cellwright-panel';
+    this.addClass('jp-Cellwright-sidebar');
+    this.title.icon = cellwrightIcon;
+    this.title.caption = options.trans.__('Cellwright');
+    this.node.setAttribute('role', 'region');
+    this.node.setAttribute('aria-label', options.trans.__('Cellwright'));
+  }
+
+  panel: CellwrightPanel | null = null;
+
+  /** Another session or view is shown, or the session is another. */
+  get changed(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  get settings(): ISettingRegistry.ISettings | null {
+    return this.options.settings;
+  }
+
+  set settings(settings: ISettingRegistry.ISettings | null) {
+    this.options.settings = settings;
+  }
+
+  /** The panel, loaded and brought to the front. */
+  async reveal(): Promise<CellwrightPanel> {
+    this.options.app.shell.activateById(this.id);
+    return this.load();
+  }
+
+  /** The panel, loaded. */
+  load(): Promise<CellwrightPanel> {
+    this._loading ??= this._load();
+    return this._loading;
+  }
+
+  protected onAfterShow(): void {
+    void this.load();
+  }
+
+  protected onAfterAttach(): void {
+    if (this.isVisible) {
+      void this.load();
+    }
+  }
+
+  protected onActivateRequest(): void {
+    void this.load().then(panel => panel.chat?.input.focus());
+  }
+
+  private async _load(): Promise<CellwrightPanel> {
+    const spinner = new Spinner();
+    this.addWidget(spinner);
+    try {
+      const { build } = await import('./build');
+      const panel = await build(this);
+      this.panel = panel;
+      this.addWidget(panel);
+      panel.shownChanged.connect(() => this._changed.emit());
+      this._changed.emit();
+      return panel;
+    } catch (error) {
+      this._loading = null;
+      const told = new Widget();
+      told.addClass('jp-Cellwright-empty');
+      told.node.setAttribute('role', 'alert');
+      told.node.textContent = String((error as Error).message);
+      this.addWidget(told);
+      throw error;
+    } finally {
+      spinner.dispose();
+    }
+  }
+
+  /** Whether this is JupyterLab itself, with a shell that can be split. */
+  get inLab(): boolean {
+    return this.options.app.shell instanceof LabShell;
+  }
+
+  private _loading: Promise<CellwrightPanel> | null = null;
+  private _changed = new Signal<this, void>(this);
+}

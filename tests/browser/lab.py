@@ -1,0 +1,116 @@
+"""JupyterLab as its users see it: what they would click and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+
+from tests.jupyter import JupyterServer
+
+SLOW_MS = 30_000
+
+
+class LabServer(JupyterServer):
+    """A JupyterLab with the built front end."""
+
+    module = "jupyterlab"
+
+    def __init__(self, folder: Path, root: Path, data_dir: Path, *, labextensions: Path, **more: Any) -> None:
+        settings = folder / "settings"
+        quiet = settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+        quiet.parent.mkdir(parents=True)
+        quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+        super().__init__(folder, root, data_dir, JUPYTERLAB_SETTINGS_DIR=str(settings), **more)
+        self._labextensions = labextensions
+        self._workspaces = folder / "workspaces"
+
+    def begin(self, *arguments: str, **environment: str) -> JupyterServer:
+        return super().begin(
+            f"--LabApp.extra_labextensions_path={self._labextensions}",
+            f"--LabApp.workspaces_dir={self._workspaces}",
+            "--LabApp.expose_app_in_browser=True",
+            *arguments,
+            **environment,
+        )
+
+
+class Lab:
+    """One browser window with JupyterLab, and the panel in it."""
+
+    def __init__(self, page: Page, server: JupyterServer, workspace: str) -> None:
+        self.page, self.server = page, server
+        self.workspace = "".join(c if c.isalnum() else "-" for c in workspace)[:60]
+        self.logged: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.logged.append(f"pageerror: {error}"))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.logged.append(f"{message.type}: {message.text}")
+
+    @property
+    def panel(self) -> Locator:
+        return self.page.locator("#cellwright-panel")
+
+    def open(self, path: str = "") -> Lab:
+        """Loads JupyterLab, and shows the panel."""
+        self.page.goto(f"{self.server.url}lab/workspaces/{self.workspace}{path}?token={self.server.token}&reset")
+        return self.ready()
+
+    def reload(self, session: str = "") -> Lab:
+        """Loads the page again, once JupyterLab has stored where it stands."""
+        stored = f"window.jupyterapp.serviceManager.workspaces.fetch('{self.workspace}').then(w => JSON.stringify(w))"
+        self.page.wait_for_function(f"{stored}.then(text => text.includes('{session}'))", polling=200)
+        self.page.reload()
+        return self.ready()
+
+    def ready(self) -> Lab:
+        self.page.wait_for_function("window.jupyterapp?.commands.hasCommand('cellwright:show')")
+        self.page.evaluate("window.jupyterapp.restored")
+        self.show()
+        return self
+
+    def show(self) -> None:
+        self.page.evaluate("window.jupyterapp.commands.execute('cellwright:show')")
+        expect(self.panel.locator(".jp-Cellwright-header")).to_be_visible(timeout=SLOW_MS)
+
+    def command(self, name: str) -> None:
+        self.page.evaluate("name => void window.jupyterapp.commands.execute(name)", name)
+
+    def new_chat(self) -> str:
+        """Begins a chat; returns its session's id."""
+        before = {row["id"] for row in self.server.call("GET", "/sessions", params={"limit": 100})["sessions"]}
+        self.panel.get_by_role("button", name="New chat").first.click()
+        expect(self.input).to_be_visible()
+        after = {row["id"] for row in self.server.call("GET", "/sessions", params={"limit": 100})["sessions"]}
+        (made,) = after - before
+        return str(made)
+
+    def choose(self, session: str) -> None:
+        """Opens a session from the list."""
+        if self.panel.get_by_role("button", name="All sessions").is_visible():
+            self.panel.get_by_role("button", name="All sessions").click()
+        self.panel.locator(f"li[data-session='{session}'] .jp-Cellwright-session").click()
+        expect(self.input).to_be_visible()
+
+    @property
+    def input(self) -> Locator:
+        return self.panel.locator(".jp-chat-input-textfield textarea").first
+
+    def ask(self, query: str) -> None:
+        self.input.fill(query)
+        self.input.press("Enter")
+
+    def turn(self, n: int) -> Locator:
+        return self.panel.locator(f".jp-Cellwright-steps[data-turn='{n}']")
+
+    def ended(self, n: int, status: str = "completed") -> Locator:
+        """The message of a turn that has ended so."""
+        turn = self.page.locator(f".jp-Cellwright-steps[data-turn='{n}'][data-status='{status}']")
+        expect(turn).to_be_attached(timeout=SLOW_MS)
+        return self.panel.locator(".jp-chat-message", has=turn)
+
+    def tab(self, name: str) -> None:
+        self.panel.get_by_role("tab", name=name).click()
