@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 
 import structlog
+from cellwright.extension.documents.contents import PlainContents, merge_saves
+from cellwright.extension.documents.tabs import Tabs
 from cellwright.extension.routes import handlers
 from cellwright.server.app import Cellwright
 from cellwright.server.errors import CellwrightError, DataFolderInUse, StoreUnavailable
@@ -33,6 +35,7 @@ class CellwrightApp(ExtensionApp):
     cellwright: Cellwright | None = None
     opened: asyncio.Future[None] | None = None
     failed: Exception | None = None
+    tabs: Tabs | None = None
     _idle: asyncio.Task[None] | None = None
     _again: asyncio.Task[None] | None = None
 
@@ -50,9 +53,11 @@ class CellwrightApp(ExtensionApp):
         server = self.serverapp
         assert server is not None
         root = Path(getattr(server.contents_manager, "root_dir", None) or server.root_dir)
+        contents = PlainContents(server.contents_manager)
         self.cellwright = Cellwright(
-            settings, server.kernel_manager, server.contents_manager, root, getattr(server, "connection_url", None)
+            settings, server.kernel_manager, contents, root, getattr(server, "connection_url", None)
         )
+        merge_saves(server.contents_manager, contents, lambda: None if self.tabs is None else self.cellwright)
         free = not self.cellwright.folder.in_use()
         if free:
             # A kernel that outlives a crash keeps its place in JupyterLab: the tab that was open finds it again.
@@ -72,6 +77,7 @@ class CellwrightApp(ExtensionApp):
         assert self.cellwright is not None
         try:
             await self.cellwright.open(TAKE_OVER_S)
+            self.tabs = Tabs(self.cellwright)
         except (StoreUnavailable, DataFolderInUse) as error:
             self._failed(error)
             self._again = asyncio.create_task(self._open_later(self.cellwright), name="open later")
@@ -90,6 +96,7 @@ class CellwrightApp(ExtensionApp):
             await asyncio.sleep(AGAIN_S)
             try:
                 await cellwright.open()
+                self.tabs = Tabs(cellwright)
                 self.failed = None
                 log.info("cellwright_opened", after=told)
             except Exception as error:
@@ -123,6 +130,9 @@ class CellwrightApp(ExtensionApp):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        if self.tabs is not None:
+            await self.tabs.close()
+            self.tabs = None
         if self.cellwright is not None and self.failed is None:
             await self.cellwright.close()
 

@@ -22,7 +22,9 @@ Streams are server-sent events: those with an `id` are durable, numbered without
 
 `/sessions/{session}/ws?after=N` is the same as a WebSocket: out come `{"event", "id", "data"}`, in go
 `{"type": "query", "id", "query", …}`, `{"type": "stop", "turn_id"}` and
-`{"type": "approve", "turn_id", "call_id", "decision", "source"?}`, each answered by `accepted` or `problem`.
+`{"type": "approve", "turn_id", "call_id", "decision", "source"?}`, each answered by `accepted` or `problem`. A tab that
+has the session's notebook open says `{"type": "document.claim", "path", "tab_id", "revision"}` and is told
+`document.joined {writer}`: it applies the events after its revision to its own copy, and the writer saves.
 """
 TITLES = {
     400: "Not JSON",

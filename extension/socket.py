@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 
 import structlog
 from cellwright.extension import problems, sse
+from cellwright.extension.documents.tabs import Tab, Tabs
 from cellwright.extension.endpoint import RESOURCE
 from cellwright.extension.handlers.models import Body
 from cellwright.extension.handlers.turns import Ask, Decision, ask
 from cellwright.extension.identity import allowed, opened, owner, within_rate
 from cellwright.server.domain import Who
-from cellwright.server.errors import CellwrightError, Forbidden, NotFound, Unavailable
+from cellwright.server.errors import CellwrightError, Forbidden, Invalid, NotFound, Unavailable
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
@@ -47,9 +48,21 @@ class SayApprove(_Said, Decision):
     call_id: str
 
 
-SAID: TypeAdapter[SayQuery | SayStop | SayApprove] = TypeAdapter(
-    Annotated[SayQuery | SayStop | SayApprove, Field(discriminator="type")]
-)
+class SayClaim(_Said):
+    """A tab has the session's notebook open: `document.joined` says whether it is the one that saves."""
+
+    type: Literal["document.claim"]
+    path: str = Field(max_length=4_000)
+    tab_id: str = Field(min_length=1, max_length=100)
+    revision: int = Field(0, ge=0, le=2**62)
+
+
+class SayLeave(_Said):
+    type: Literal["document.leave"]
+
+
+Said = SayQuery | SayStop | SayApprove | SayClaim | SayLeave
+SAID: TypeAdapter[Said] = TypeAdapter(Annotated[Said, Field(discriminator="type")])
 
 
 class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, JupyterHandler):
@@ -61,6 +74,7 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
         super().initialize(name)
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: asyncio.Queue[str] = asyncio.Queue(WAITING)
+        self._tab: Tab | None = None
 
     @property
     def max_message_size(self) -> int:
@@ -143,7 +157,29 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
                 with contextlib.suppress(websocket.WebSocketClosedError):
                     await self._send({**told, "data": problems.body(found)})
 
-    async def _do(self, said: SayQuery | SayStop | SayApprove) -> dict[str, Any]:
+    async def _claim(self, said: SayClaim) -> dict[str, Any]:
+        """Takes what was typed while nobody looked, so that the tab is told of it; then the tab holds the file."""
+        session = await allowed(self._app, self._session.id, self._who, "write")
+        if said.path != session.notebook_path:
+            raise Invalid(f"The session's notebook is {session.notebook_path!r}.")
+        await self._app.notebooks.pull(session)
+        self._leave()
+        self._tab = Tab(said.tab_id, self._send)
+        await self.settings["cellwright_extension"].tabs.join(session.id, self._tab)
+        return {"path": session.notebook_path}
+
+    def _leave(self) -> None:
+        tabs: Tabs | None = self.settings["cellwright_extension"].tabs
+        if tabs is not None and self._tab is not None:
+            tabs.leave(self._session.id, self._tab)
+        self._tab = None
+
+    async def _do(self, said: Said) -> dict[str, Any]:
+        if isinstance(said, SayClaim):
+            return await self._claim(said)
+        if isinstance(said, SayLeave):
+            self._leave()
+            return {}
         session, user = await allowed(self._app, self._session.id, self._who, "write"), str(self._who.name)
         if isinstance(said, SayQuery):
             turn = await ask(self._app, session, said, user)
@@ -158,6 +194,7 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
         return {"turn_id": turn.id, "call_id": decided.call_id, "decision": decided.decision}
 
     def on_close(self) -> None:
+        self._leave()
         for task in self._tasks:
             task.cancel()
         super().on_close()

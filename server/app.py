@@ -94,6 +94,7 @@ class Cellwright:
     models: Models
     kernels: SessionKernels
     life: KernelLife
+    notebooks: NotebookFiles
     tools: Tools
     preferences: PreferenceRows
     memory: Memory
@@ -165,6 +166,9 @@ class Cellwright:
         self.models = Models(settings, self.root)
         self.memory = Memory(settings, self.log, self.rows, self.models)
         self.titles = Titles(settings, self.log, self.rows, self.models)
+        self.notebooks = NotebookFiles(
+            self._contents, cells, self.artifacts, self.log, self.root if self._apart else None
+        )
         self.tools = Tools(
             settings,
             self.log,
@@ -174,7 +178,7 @@ class Cellwright:
             self.hot,
             self.kernels,
             self.life,
-            NotebookFiles(self._contents, cells, self.artifacts, self.log, self.root if self._apart else None),
+            self.notebooks,
             self.preferences,
             self.memory,
             self.root,

@@ -6,9 +6,11 @@ What the user typed into the file is merged into the log before anything of ours
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +23,7 @@ from cellwright.notebooks.edits import Delete, Insert, Move, Replace, difference
 from cellwright.notebooks.errors import InvalidNotebook
 from cellwright.notebooks.outputs import inline, references
 from cellwright.server.artifacts import Artifacts
-from cellwright.server.domain import Session
+from cellwright.server.domain import Session, SessionId
 from cellwright.server.events import CellContent, CellEdit, CellsEdited, NotebookSaved
 from cellwright.server.store.cells import Cells
 from cellwright.server.store.log import Log
@@ -30,6 +32,10 @@ from tornado.web import HTTPError
 
 log = structlog.get_logger(__name__)
 KEY = "cellwright"
+OURS = "cellwright"
+"""The name of our own kernelspec, which no notebook needs to know."""
+
+Write = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 class Contents(Protocol):
@@ -50,7 +56,10 @@ class NotebookFiles:
         self._contents: Contents = contents if apart is None else _KernelsFolder(contents, apart)
         self._cells, self._artifacts, self._log = cells, artifacts, events
         self._saved: dict[str, tuple[int, Any]] = {}
-        self._read: dict[str, tuple[int, Document]] = {}
+        self._read: dict[tuple[str, str], tuple[int, Document]] = {}
+        self.open_elsewhere: Callable[[SessionId], Awaitable[bool]] = _never
+        """Whether somebody has the notebook open and writes it; the log is ahead of the file then."""
+
         self._metadata: dict[str, dict[str, Any]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -81,6 +90,8 @@ class NotebookFiles:
 
     async def save(self, session: Session, generation: int | None = None) -> bool:
         """Writes the working copy if the log is ahead of it; what the user changed meanwhile is taken in first."""
+        if await self.open_elsewhere(session.id):
+            return False
         async with self._locks.setdefault(session.id, asyncio.Lock()):
             if await self._pull(session, generation):
                 # The revision is now that of the edits taken in, or later.
@@ -103,7 +114,7 @@ class NotebookFiles:
             await ensure_async(self._contents.save({"type": "directory"}, path))
 
     async def _revision(self, session: Session) -> int:
-        return await self._log.last_seq(session.id)
+        return await self._cells.revision(session.id)
 
     async def pull(self, session: Session, generation: int | None = None) -> bool:
         """Takes what the user did to the file into the log; returns whether there was anything.
@@ -125,27 +136,71 @@ class NotebookFiles:
         if known is not None and here["last_modified"] == known[1]:
             return False
         model = await ensure_async(self._contents.get(session.notebook_path, content=True, type="notebook"))
-        theirs = codec.decode(model["content"])
-        cells = []
-        for cell in theirs:
-            cells.append(replace(cell, outputs=tuple(await self._artifacts.keep_outputs(cell.outputs))))
-        theirs = Document(tuple(cells))
-        metadata = json.loads(json.dumps(model["content"]["metadata"]))
-        base_revision = _revision(metadata.pop(KEY, None))
-        read = self._read.get(session.id)
+        taken = await self._taken(session, model["content"], generation)
+        self._saved[session.id] = (-1, here["last_modified"])
+        return taken
+
+    async def _taken(self, session: Session, content: dict[str, Any], generation: int | None) -> bool:
+        """Takes what a notebook of the user's holds into the log; whether there was anything."""
+        theirs = codec.decode(content)
+        metadata = json.loads(json.dumps(content["metadata"]))
+        about = metadata.pop(KEY, None)
+        base_revision, reader = _revision(about), _tab(about)
+        read = self._read.get((session.id, reader))
         # What was taken in before from the same revision is the base of what was typed since.
         same = read is not None and read[0] == base_revision
         base = read[1] if same and read else await self._cells.document(session.id, base_revision)
         ours = await self._cells.document(session.id)
+        running = await self._cells.running(session.id)
+        cells = []
+        for cell in theirs:
+            if cell.id in running and cell.id in ours:
+                # What a tab shows of a cell that runs is part of it; the log will have the whole.
+                now = ours[cell.id]
+                cell = replace(cell, outputs=now.outputs, execution_count=now.execution_count)
+            cells.append(replace(cell, outputs=tuple(await self._artifacts.keep_outputs(cell.outputs))))
+        theirs = Document(tuple(cells))
         edits = [told for edit in difference(ours, merge(base, ours, theirs)) for told in _told(edit)]
+        if metadata.get("kernelspec", {}).get("name") == OURS:
+            del metadata["kernelspec"]
         self._metadata[session.id] = metadata
-        self._read[session.id] = (base_revision, theirs)
-        self._saved[session.id] = (-1, here["last_modified"])
+        self._read[session.id, reader] = (base_revision, theirs)
         if not edits:
             return False
         await self._log.append(session.id, [CellsEdited(author="user", edits=edits)], generation=generation)
         log.info("notebook_edits_taken", session_id=session.id, edits=len(edits))
         return True
+
+    async def take(self, session: Session, model: dict[str, Any], write: Write) -> Any:
+        """A save by somebody else: what they typed goes into the log, and what `write` gets is both sides joined.
+
+        Raises InvalidNotebook, or what the stores raise, before anything is written.
+        """
+        async with self._locks.setdefault(session.id, asyncio.Lock()):
+            # Codec, log and merge see one state: what changed on the disk meanwhile is the user's as well.
+            with contextlib.suppress(InvalidNotebook, HTTPError, OSError, ValueError):
+                await self._pull(session, None)
+            await self._taken(session, model["content"], None)
+            session = session.model_copy(update={"revision": await self._revision(session)})
+            document = await self.document(session)
+            told = await write({**model, "content": codec.encode(document)})
+            known = self._saved.get(session.id, (-1, None))[0]
+            self._saved[session.id] = (session.revision, told["last_modified"])
+            if known != session.revision:
+                await self._log.append(
+                    session.id, [NotebookSaved(path=session.notebook_path, revision=session.revision)]
+                )
+            return told
+
+
+async def _never(session_id: SessionId) -> bool:
+    return False
+
+
+def _tab(about: Any) -> str:
+    """The browser tab that a notebook was saved from; empty for a file that anybody may have written."""
+    found = about.get("tab") if isinstance(about, dict) else None
+    return found[:100] if isinstance(found, str) else ""
 
 
 class _KernelsFolder:
@@ -171,7 +226,7 @@ class _KernelsFolder:
 
 def _kernelspec(name: str | None) -> dict[str, str]:
     """Ours runs the server's Python, which every Jupyter knows as python3: the notebook shall run anywhere."""
-    if name in (None, "cellwright", "python3"):
+    if name in (None, OURS, "python3"):
         return {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     return {"name": str(name), "display_name": str(name), "language": "python"}
 

@@ -35,6 +35,16 @@ class Cells:
             raise UnknownCell(cell_id)
         return _cell(row)
 
+    async def revision(self, session_id: SessionId) -> int:
+        """The number of the event that last changed the notebook."""
+        async with postgres.acquired(self._pool) as connection:
+            return int(await connection.fetchval(SQL.revision, session_id) or 0)
+
+    async def running(self, session_id: SessionId) -> set[str]:
+        """The ids of cells that run now."""
+        async with postgres.acquired(self._pool) as connection:
+            return {row["cell_id"] for row in await connection.fetch(SQL.running_cells, session_id)}
+
     async def last(self, session_id: SessionId) -> str | None:
         """The id of the last cell, if there is one."""
         async with postgres.acquired(self._pool) as connection:

@@ -122,6 +122,19 @@ class Hot:
         elif error is None:
             self._down = False
 
+    async def keep_tabs(self, session_id: SessionId, for_s: int) -> None:
+        """Notes for all servers that a browser has the session's notebook open."""
+        await self._whole(self._redis.set(f"tabs:{session_id}", self._writer, ex=for_s), None)
+
+    async def has_tabs(self, session_id: SessionId) -> bool:
+        """Whether some server noted that, of late."""
+        return bool(await self._whole(self._redis.exists(f"tabs:{session_id}"), 0))
+
+    async def drop_tabs(self, session_id: SessionId) -> None:
+        """Takes this server's note away."""
+        if await self._whole(self._redis.get(f"tabs:{session_id}"), None) == self._writer:
+            await self._whole(self._redis.delete(f"tabs:{session_id}"), None)
+
     async def count(self, what: str, window_s: int) -> tuple[int, int]:
         """Counts one more of `what` in the present window; how many that makes, and the seconds until the next one.
 

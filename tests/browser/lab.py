@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 from tests.jupyter import JupyterServer
 
 SLOW_MS = 30_000
+NOTEBOOK = "[...window.jupyterapp.shell.widgets('main')].find(w => w.model?.sharedModel?.cells)"
 
 
 class LabServer(JupyterServer):
@@ -114,3 +116,57 @@ class Lab:
 
     def tab(self, name: str) -> None:
         self.panel.get_by_role("tab", name=name).click()
+
+    @property
+    def cells(self) -> Locator:
+        """The cells of the notebook that is in front."""
+        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell")
+
+    def open_notebook(self) -> None:
+        self.panel.get_by_role("button", name="Open notebook").click()
+        expect(self.cells.first).to_be_visible(timeout=SLOW_MS)
+        self.bound()
+
+    def bound(self) -> None:
+        """Waits until the open notebook follows its session, on the session's kernel."""
+        self.page.wait_for_function(
+            f"{NOTEBOOK}.model.getMetadata('cellwright')?.tab && {NOTEBOOK}.sessionContext.session?.kernel"
+        )
+
+    def type_cell(self, source: str, last: bool = True) -> None:
+        """Makes a cell behind the last (or first) one, and types into it."""
+        self.cells.nth(-1 if last else 0).click(position={"x": 4, "y": 4})
+        self.page.keyboard.press("Escape")
+        self.command("notebook:insert-cell-below")
+        self.command("notebook:enter-edit-mode")
+        self.page.keyboard.type(source)
+
+    def in_tab(self) -> list[tuple[str, str]]:
+        """Kinds and sources of the cells in the open notebook's model."""
+        found = self.page.evaluate(f"{NOTEBOOK}.model.sharedModel.cells.map(c => [c.cell_type, c.getSource()])")
+        return [tuple(pair) for pair in found]
+
+    def in_file(self) -> list[tuple[str, str]]:
+        """The same, of the file."""
+        path = self.page.evaluate(f"{NOTEBOOK}.context.localPath")
+        notebook = json.loads((self.server.root / path).read_text())
+        return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+
+    def saved(self) -> None:
+        """Waits until the open notebook is saved, and follows the log to its end."""
+        self.page.wait_for_function(
+            f"(() => {{ const held = {NOTEBOOK}; return !held.model.dirty; }})()", timeout=SLOW_MS, polling=100
+        )
+        self.page.wait_for_timeout(700)  # Longer than a tab gathers changes before it saves.
+        self.page.wait_for_function(f"!{NOTEBOOK}.model.dirty", timeout=SLOW_MS, polling=100)
+
+    def no_dialog(self) -> None:
+        """Nothing asks the user anything."""
+        expect(self.page.locator(".jp-Dialog")).to_have_count(0)
+        assert not [line for line in self.logged if line.startswith("pageerror")], self.logged
+
+    def no_kernel_dialog(self) -> None:
+        """Answers JupyterLab's question for a kernel, where it asks."""
+        self.page.wait_for_timeout(1_000)
+        if self.page.locator(".jp-Dialog").count():
+            self.page.locator(".jp-Dialog .jp-mod-accept").click()

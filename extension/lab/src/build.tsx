@@ -43,6 +43,7 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
     app,
     cells: notebooks ? new ActiveCellManager({ tracker: notebooks, shell: app.shell }) : null,
     user: app.serviceManager.user.identity?.username ?? '',
+    follow: tracker => sidebar.follow(tracker),
     settings: sidebar.settings,
     menu: session => menu(session, sidebar, panel)
   });

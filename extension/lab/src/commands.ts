@@ -78,7 +78,16 @@ export function addCommands({ app, sidebar, notebooks, files, trans }: Parts): v
   const adopt = async (path: string) => {
     try {
       const panel = await sidebar.reveal();
+      const open = notebooks?.filter(shown => shown.context.localPath === path) ?? [];
+      await Promise.all(open.filter(shown => shown.context.model.dirty).map(shown => shown.context.save()));
       const made = await panel.list.api.create({ notebook_path: path });
+      for (const shown of open) {
+        shown.model?.setMetadata('cellwright', { session_id: made.id, revision: made.revision });
+      }
+      if (notebooks && open.length > 0) {
+        const live = await sidebar.follow(notebooks);
+        await Promise.all(open.map(shown => live.bind(shown)));
+      }
       await panel.open(made.id);
       void panel.list.refresh();
     } catch (error) {
@@ -162,8 +171,7 @@ export function addCommands({ app, sidebar, notebooks, files, trans }: Parts): v
     execute: async () => {
       const shown = notebooks?.currentWidget;
       if (shown) {
-        await shown.context.save();
-        await adopt(shown.context.path);
+        await adopt(shown.context.localPath);
       }
     }
   });

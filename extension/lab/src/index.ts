@@ -5,7 +5,7 @@ import { ICommandPalette, IThemeManager } from '@jupyterlab/apputils';
 import { IDocumentManager } from '@jupyterlab/docmanager';
 import { IFileBrowserFactory } from '@jupyterlab/filebrowser';
 import { ILauncher } from '@jupyterlab/launcher';
-import { INotebookTracker } from '@jupyterlab/notebook';
+import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStateDB } from '@jupyterlab/statedb';
@@ -64,6 +64,9 @@ const plugin: JupyterFrontEndPlugin<void> = {
     } else {
       place('right');
     }
+    if (notebooks) {
+      watch(sidebar, notebooks);
+    }
     addCommands({ app, sidebar, notebooks, files, trans });
     for (const command of [
       Commands.show,
@@ -87,6 +90,18 @@ const plugin: JupyterFrontEndPlugin<void> = {
     });
   }
 };
+
+/** Has the notebooks of sessions follow the agent; that part is loaded with the first of them. */
+function watch(sidebar: Sidebar, notebooks: INotebookTracker): void {
+  const look = async (_: unknown, panel: NotebookPanel) => {
+    await panel.context.ready;
+    if (panel.model?.getMetadata('cellwright')) {
+      await sidebar.follow(notebooks);
+    }
+  };
+  notebooks.forEach(panel => void look(null, panel));
+  notebooks.widgetAdded.connect((sender, panel) => void look(sender, panel));
+}
 
 export default plugin;
 export { cellwrightIcon };

@@ -31,6 +31,7 @@ import { ChatModel } from './model/chat';
 import { SessionModel } from './model/session';
 import { SessionList } from './model/sessions';
 import { Completions, type SlashCommand } from './completions';
+import type { LiveNotebooks } from './notebook/live';
 import { openNotebook } from './notebook/open';
 
 export interface PanelOptions {
@@ -41,6 +42,7 @@ export interface PanelOptions {
   documents: IDocumentManager;
   notebooks: INotebookTracker | null;
   cells: IActiveCellManager | null;
+  follow: (tracker: INotebookTracker) => Promise<LiveNotebooks>;
   settings: ISettingRegistry.ISettings | null;
   user: string;
   menu: (session: SessionModel) => Menu;
@@ -242,6 +244,10 @@ export class CellwrightPanel extends Widget {
       chat.config = { sendWithShiftEnter: Boolean(settings.composite.sendWithShiftEnter) };
     });
     session.approval = () => (settings?.composite.approval as Approval) || undefined;
+    session.beforeAsking = async () => {
+      const { notebooks, follow } = this.options;
+      await (notebooks && (await follow(notebooks)).save(session.id));
+    };
     session.download = async path => (await fetch(await documents.services.contents.getDownloadUrl(path))).blob();
     this.session = session;
     this.chat = chat;

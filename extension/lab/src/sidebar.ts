@@ -13,6 +13,7 @@ import { Signal, type ISignal } from '@lumino/signaling';
 import { Panel, Widget } from '@lumino/widgets';
 
 import { cellwrightIcon } from './icons';
+import type { LiveNotebooks } from './notebook/live';
 import type { CellwrightPanel } from './panel';
 
 export interface SidebarOptions {
@@ -64,6 +65,17 @@ export class Sidebar extends Panel {
     return this._loading;
   }
 
+  /** Has open notebooks of sessions follow what the agent does. */
+  follow(tracker: INotebookTracker): Promise<LiveNotebooks> {
+    this._live ??= Promise.all([import('./notebook/live'), import('./api/client')]).then(
+      ([{ LiveNotebooks }, { Api }]) => {
+        const { serverSettings, contents } = this.options.app.serviceManager;
+        return new LiveNotebooks(new Api(serverSettings), contents, tracker);
+      }
+    );
+    return this._live;
+  }
+
   protected onAfterShow(): void {
     void this.load();
   }
@@ -107,6 +119,7 @@ export class Sidebar extends Panel {
     return this.options.app.shell instanceof LabShell;
   }
 
+  private _live: Promise<LiveNotebooks> | null = null;
   private _loading: Promise<CellwrightPanel> | null = null;
   private _changed = new Signal<this, void>(this);
 }

@@ -156,3 +156,16 @@ test('events of turns that were not told before change nothing', () => {
   expect(fold.take({ event: 'cell.started', id: 3, data: { turn_id: 'unknown', at: AT, ...CELL } })).toBeNull();
   expect(fold.turns).toEqual([]);
 });
+
+test('live text that overtakes the cell before it stands behind that cell', () => {
+  const [fold, view] = folded(
+    turn(
+      't',
+      ['message.completed', WROTE],
+      ['message.delta', { message_id: 'm2', channel: 'answer', offset: 0, text: 'Two.' }]
+    )
+  );
+  fold.take({ event: 'cell.started', id: 4, data: { turn_id: 't', at: AT, ...CELL } });
+  fold.take({ event: 'cell.completed', id: 5, data: { turn_id: 't', at: AT, ...RAN } });
+  expect(view.steps.map(step => step.kind)).toEqual(['message', 'cell', 'message']);
+});

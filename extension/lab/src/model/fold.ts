@@ -236,7 +236,7 @@ export class SessionFold {
         break;
       case 'approval.requested':
         this._quiet(turn, data.message_id);
-        turn.steps.push({
+        this._put(turn, {
           kind: 'approval',
           callId: data.call_id,
           messageId: data.message_id,
@@ -260,7 +260,7 @@ export class SessionFold {
       case 'cell.started':
         this._quiet(turn, data.message_id);
         this._areas.set(data.execution_id, new OutputArea());
-        turn.steps.push({
+        this._put(turn, {
           kind: 'cell',
           cellId: data.cell_id,
           executionId: data.execution_id,
@@ -302,7 +302,7 @@ export class SessionFold {
       }
       case 'tool.completed':
         if (!data.result.cell_id) {
-          turn.steps.push({
+          this._put(turn, {
             kind: 'tool',
             name: data.result.name,
             content: data.result.content,
@@ -349,17 +349,28 @@ export class SessionFold {
   }
 
   /** The message step of this id, made at the end where there is none. */
-  private _being(turn: TurnView, id: string): MessageStep {
+  private _being(turn: TurnView, id: string, done: boolean): MessageStep {
     let step = this._messageStep(turn, id);
     if (!step) {
-      step = { kind: 'message', id, thinking: '', text: '', code: '', done: false };
-      turn.steps.push(step);
+      step = { kind: 'message', id, thinking: '', text: '', code: '', done };
+      this._put(turn, step);
     }
     return step;
   }
 
+  /** Puts a step at the end, but before what is still being written: live text may overtake what led to it. */
+  private _put(turn: TurnView, step: Step): void {
+    let place = turn.steps.length;
+    if (step.kind !== 'message' || step.done) {
+      for (let last = turn.steps[place - 1]; last?.kind === 'message' && !last.done; last = turn.steps[place - 1]) {
+        place -= 1;
+      }
+    }
+    turn.steps.splice(place, 0, step);
+  }
+
   private _write(turn: TurnView, data: Record<string, any>): void {
-    const step = this._being(turn, data.message_id);
+    const step = this._being(turn, data.message_id, false);
     if (step.done) {
       return;
     }
@@ -380,7 +391,7 @@ export class SessionFold {
     if (data.role !== 'assistant') {
       return;
     }
-    const step = this._being(turn, data.message_id);
+    const step = this._being(turn, data.message_id, true);
     step.thinking = data.thoughts ?? '';
     step.text = data.content ?? '';
     step.code = '';
@@ -405,7 +416,7 @@ export class SessionFold {
   }
 
   private _note(turn: TurnView, level: NoteStep['level'], text: string): void {
-    turn.steps.push({ kind: 'note', level, text });
+    this._put(turn, { kind: 'note', level, text });
   }
 
   private _end(turn: TurnView, status: TurnStatus, data: Record<string, any>): void {

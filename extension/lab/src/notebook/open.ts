@@ -27,9 +27,8 @@ export async function openNotebook(
   const kernel = await session.api.kernel(session.id);
   const live = kernel.id && !['none', 'hibernated', 'elsewhere'].includes(kernel.status);
   // Where the kernel sleeps, the notebook opens without one: the next cell brings it back.
-  const widget = documents.openOrReveal(path, 'Notebook', live ? { id: kernel.id! } : undefined, {
-    mode: 'split-left'
-  }) as NotebookPanel | undefined;
+  const widget = documents.openOrReveal(path, 'Notebook', live ? { id: kernel.id! } : undefined) as
+    NotebookPanel | undefined;
   if (!widget) {
     return;
   }

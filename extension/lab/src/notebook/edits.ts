@@ -1,0 +1,301 @@
+/** The session's events as changes of an open notebook: what the user typed is kept. */
+
+import type { ICellModel, ICodeCellModel } from '@jupyterlab/cells';
+import type { INotebookModel } from '@jupyterlab/notebook';
+
+import type { Told } from '../api/socket';
+import { OutputArea, inlined, references, type Output } from '../model/outputs';
+
+const KEPT_TAG = 'cellwright-kept';
+const ATTACHMENTS = 'cellwright/attachments';
+
+interface Content {
+  id: string;
+  kind: 'code' | 'markdown' | 'raw';
+  source: string;
+  outputs: Output[];
+  execution_count: number | null;
+  metadata: Record<string, any>;
+}
+
+/** Fetches what references name. */
+export type Fetch = (names: string[]) => Promise<Map<string, ArrayBuffer>>;
+
+export class NotebookEdits {
+  /** `known` begins as what the notebook holds: the log's state at the revision that it was written at. */
+  constructor(
+    readonly model: INotebookModel,
+    private readonly fetch: Fetch
+  ) {
+    for (const cell of model.cells) {
+      this._note(cell);
+    }
+  }
+
+  /** Applies an event; whether it changed the notebook. Events are to be given one after the other. */
+  async take({ event, data }: Told): Promise<boolean> {
+    switch (event) {
+      case 'cell.started':
+        return this._ours(() => this._start(data));
+      case 'cell.output':
+      case 'cell.snapshot':
+        return this._ours(() => this._live(event, data));
+      case 'cell.completed':
+        return this._complete(data);
+      case 'cells.edited': {
+        let changed = false;
+        for (const edit of data.edits) {
+          changed = (await this._edit(edit, data.author)) || changed;
+        }
+        return changed;
+      }
+      default:
+        return false;
+    }
+  }
+
+  private _start(data: Record<string, any>): boolean {
+    this._areas.set(data.execution_id, new OutputArea());
+    let cell = this._cell(data.cell_id);
+    if (!cell) {
+      const { cell_id: id, source, metadata = {} } = data;
+      cell = this._insert({ id, kind: 'code', source, outputs: [], execution_count: null, metadata }, data.after);
+    } else if (!this._typed(cell)) {
+      this._write(cell, data.source);
+    }
+    if (cell.type === 'code') {
+      const code = cell as ICodeCellModel;
+      code.outputs.clear();
+      code.sharedModel.execution_count = null;
+      code.sharedModel.executionState = 'running';
+    }
+    this._known.set(data.cell_id, { source: data.source, outputs: '[]' });
+    return true;
+  }
+
+  private _live(event: string, data: Record<string, any>): boolean {
+    const cell = this._cell(data.cell_id);
+    const area = this._areas.get(data.execution_id);
+    if (!area || cell?.type !== 'code') {
+      return false;
+    }
+    if (event === 'cell.snapshot') {
+      area.snapshot(data.outputs);
+    } else {
+      area.take(data);
+    }
+    show(cell as ICodeCellModel, area.outputs);
+    return false;
+  }
+
+  private async _complete(data: Record<string, any>): Promise<boolean> {
+    this._areas.delete(data.execution_id);
+    const outputs = inlined(data.outputs, await this.fetch(references(data.outputs)));
+    const cell = this._cell(data.cell_id);
+    if (cell?.type !== 'code') {
+      return false;
+    }
+    const code = cell as ICodeCellModel;
+    return this._ours(() => {
+      show(code, outputs);
+      code.sharedModel.execution_count = data.execution_count;
+      code.sharedModel.executionState = 'idle';
+      this._known.set(cell.id, { source: this._known.get(cell.id)?.source ?? '', outputs: shown(cell) });
+      return true;
+    });
+  }
+
+  private async _edit(edit: Record<string, any>, author: string): Promise<boolean> {
+    if (!edit.cell) {
+      return this._ours(() =>
+        edit.op === 'delete' ? this._delete(edit.cell_id, author) : this._move(edit.cell_id, edit.after)
+      );
+    }
+    const { outputs, ...content } = edit.cell as Content;
+    const whole = { ...content, outputs: inlined(outputs, await this.fetch(references(outputs))) };
+    return this._ours(() => {
+      const there = this._cell(content.id);
+      const changed = there ? this._replace(there, whole, author) : Boolean(this._insert(whole, edit.after));
+      this._known.set(content.id, { source: content.source, outputs: JSON.stringify(whole.outputs) });
+      return changed;
+    });
+  }
+
+  private _delete(id: string, author: string): boolean {
+    const cell = this._cell(id);
+    if (!cell || (this._typed(cell) && author !== 'user')) {
+      return false;
+    }
+    this._known.delete(id);
+    this._quietly(() => this._notebook.deleteCell(this._index(id)));
+    return true;
+  }
+
+  private _move(id: string, after: string | null): boolean {
+    const place = this._index(id);
+    const behind = after === null ? 0 : this._index(after) + 1;
+    const target = behind > place ? behind - 1 : behind;
+    if (place === -1 || target === place) {
+      return false;
+    }
+    this._quietly(() => this._notebook.moveCell(place, target));
+    return true;
+  }
+
+  private _replace(cell: ICellModel, content: Content, author: string): boolean {
+    const typed = this._typed(cell);
+    if (cell.type !== content.kind) {
+      if (!typed) {
+        const place = this._index(cell.id);
+        this._quietly(() => {
+          this._notebook.deleteCell(place);
+          this._notebook.insertCell(place, nbformat(content));
+        });
+      }
+      return !typed;
+    }
+    const before = JSON.stringify(cell.toJSON());
+    if (cell.sharedModel.getSource() !== content.source) {
+      if (!typed) {
+        this._write(cell, content.source);
+      } else if (author === 'user') {
+        return false; // Another save of the user's, older than what stands here.
+      } else {
+        return this._keepBoth(cell, content);
+      }
+    }
+    const { [ATTACHMENTS]: attachments, ...metadata } = content.metadata;
+    const wanted = { ...(cell.sharedModel.getMetadata() as Record<string, unknown>), ...metadata };
+    if (metadata.tags === undefined) {
+      delete wanted.tags;
+    }
+    if (JSON.stringify(wanted) !== JSON.stringify(cell.sharedModel.getMetadata())) {
+      this._quietly(() => cell.sharedModel.setMetadata(wanted as any));
+    }
+    if (attachments && cell.type !== 'code') {
+      (cell.sharedModel as any).setAttachments?.(attachments);
+    }
+    if (cell.type === 'code' && this._known.get(cell.id)?.outputs === shown(cell)) {
+      const code = cell as ICodeCellModel;
+      show(code, content.outputs);
+      code.sharedModel.execution_count = content.execution_count;
+    }
+    return JSON.stringify(cell.toJSON()) !== before;
+  }
+
+  /** Both changed the cell: the user's words stay in place, ours follow as a cell of its own. */
+  private _keepBoth(cell: ICellModel, content: Content): boolean {
+    const id = `${content.id.slice(0, 48)}-kept`;
+    if (this._cell(id)) {
+      return false;
+    }
+    const kept = { ...content, id, metadata: { ...content.metadata, tags: [KEPT_TAG] } };
+    this._insert(kept, cell.id);
+    return true;
+  }
+
+  private _write(cell: ICellModel, source: string): void {
+    if (cell.sharedModel.getSource() !== source) {
+      this._quietly(() => cell.sharedModel.setSource(source));
+    }
+  }
+
+  private _insert(content: Content, after: string | null): ICellModel {
+    const behind = after === null ? 0 : this._index(after) + 1;
+    // The cell that it should follow is gone: it comes last.
+    const place = after !== null && behind === 0 ? this._notebook.cells.length : behind;
+    this._quietly(() => this._notebook.insertCell(place, nbformat(content)));
+    return this.model.cells.get(place);
+  }
+
+  /** Whether a change that is told now is ours, and not the user's. */
+  applying = false;
+
+  private _ours<T>(change: () => T): T {
+    this.applying = true;
+    try {
+      return change();
+    } finally {
+      this.applying = false;
+    }
+  }
+
+  /** Changes that the user's undo does not take back. */
+  private _quietly(change: () => void): void {
+    this._notebook.transact(change, false);
+  }
+
+  /** Whether the user typed into a cell since the log knew it. */
+  private _typed(cell: ICellModel): boolean {
+    const known = this._known.get(cell.id);
+    return known === undefined || known.source !== cell.sharedModel.getSource();
+  }
+
+  private _note(cell: ICellModel): void {
+    this._known.set(cell.id, { source: cell.sharedModel.getSource(), outputs: shown(cell) });
+  }
+
+  private get _notebook() {
+    return this.model.sharedModel;
+  }
+
+  private _cell(id: string): ICellModel | undefined {
+    const place = this._index(id);
+    return place === -1 ? undefined : this.model.cells.get(place);
+  }
+
+  private _index(id: string): number {
+    return this._notebook.cells.findIndex(cell => cell.id === id);
+  }
+
+  /** Each cell as the log knows it: what differs from this was done here, and is the user's. */
+  private _known = new Map<string, { source: string; outputs: string }>();
+  private _areas = new Map<string, OutputArea>();
+}
+
+function shown(cell: ICellModel): string {
+  return cell.type === 'code' ? JSON.stringify((cell as ICodeCellModel).outputs.toJSON()) : '[]';
+}
+
+/**
+ * Puts outputs into a cell, and leaves those alone that are there. Through the cell's own model: it would take the
+ * replacement of a console text in the shared one for an addition to it.
+ */
+function show(cell: ICodeCellModel, outputs: Output[]): void {
+  const held = cell.outputs.toJSON() as Output[];
+  const same = (i: number) => JSON.stringify(held[i]) === JSON.stringify(outputs[i]);
+  let keep = 0;
+  while (keep < held.length && keep < outputs.length && same(keep)) {
+    keep += 1;
+  }
+  const last = held[keep];
+  const next = outputs[keep];
+  if (keep === held.length - 1 && last?.output_type === 'stream' && next?.name === last.name) {
+    const text = joined(last.text);
+    if (joined(next!.text).startsWith(text)) {
+      cell.outputs.add({ ...next, text: joined(next!.text).slice(text.length) } as any);
+      keep += 1;
+    }
+  }
+  if (keep >= held.length) {
+    outputs.slice(keep).forEach(output => cell.outputs.add(output as any));
+  } else {
+    cell.outputs.fromJSON(outputs as any);
+  }
+}
+
+function joined(text: string | string[]): string {
+  return Array.isArray(text) ? text.join('') : text;
+}
+
+function nbformat(content: Content): any {
+  const { [ATTACHMENTS]: attachments, ...metadata } = content.metadata;
+  const cell: Record<string, unknown> = { id: content.id, cell_type: content.kind, source: content.source, metadata };
+  if (content.kind === 'code') {
+    cell.outputs = content.outputs;
+    cell.execution_count = content.execution_count;
+  } else if (attachments) {
+    cell.attachments = attachments;
+  }
+  return cell;
+}

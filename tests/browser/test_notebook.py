@@ -1,0 +1,256 @@
+"""The open notebook: the agent's cells appear and fill in it, and what the user types is kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cellwright.notebooks.document import digest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.lab import SLOW_MS, Lab, LabServer
+from tests.doubles.openai_server import OpenAIServer, Say, cell
+
+SLOW_CELL = "import time\nfor i in range(8):\n    print('step', i, flush=True)\n    time.sleep(0.25)"
+
+
+def begun(lab: Lab, model: OpenAIServer) -> str:
+    """A session with one turn, its notebook open beside the chat."""
+    model.script([cell("x = 41\nx", "Make x"), Say("x is 41.")])
+    lab.open()
+    session = lab.new_chat()
+    lab.ask("Make x.")
+    lab.ended(1)
+    lab.open_notebook()
+    expect(lab.cells).to_have_count(3)
+    return session
+
+
+def held(lab: Lab, session: str) -> list[tuple[str, str]]:
+    """The log's notebook: kinds and sources."""
+    document = lab.server.call("GET", f"/sessions/{session}/notebook")
+    return [(found["cell_type"], "".join(found["source"])) for found in document["cells"]]
+
+
+def test_cells_appear_and_fill(lab: Lab, model: OpenAIServer) -> None:
+    """The agent's cell comes, prints while it runs, and is saved by the tab; the kernel is the session's own."""
+    session = begun(lab, model)
+    model.script([cell(SLOW_CELL, "Count"), Say("Counted.")])
+    lab.ask("Count slowly.")
+    running = lab.cells.filter(has_text="step 0").first
+    expect(running).to_be_visible(timeout=SLOW_MS)
+    assert lab.turn(2).get_attribute("data-status") == "running"
+    lab.ended(2)
+    expect(lab.cells.filter(has_text="step 7")).to_have_count(1)
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.type_cell("x + 1")
+    lab.page.keyboard.press("Shift+Enter")
+    expect(lab.cells.filter(has_text="42")).to_have_count(1)
+    lab.no_dialog()
+
+
+def test_typing_while_the_agent_works(lab: Lab, model: OpenAIServer) -> None:
+    """What is typed meanwhile stays, focus and all; the agent sees it in its next turn."""
+    session = begun(lab, model)
+    model.script([cell(SLOW_CELL, "Count"), Say("Counted.")])
+    lab.ask("Count slowly.")
+    expect(lab.cells.filter(has_text="step 0").first).to_be_visible(timeout=SLOW_MS)
+    lab.type_cell("mine = 'typed by me'", last=False)
+    lab.page.keyboard.type("\n# and more", delay=120)
+    lab.ended(2)
+    lab.page.keyboard.type(", after the end")
+    assert ("code", "mine = 'typed by me'\n# and more, after the end") in lab.in_tab()
+    model.script([Say("I see.")])
+    lab.input.fill("What did I type?")
+    lab.input.press("Enter")
+    lab.ended(3)
+    assert "typed by me" in json.dumps(model.requests[-1])
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    assert [source for _, source in lab.in_tab()].count("mine = 'typed by me'\n# and more, after the end") == 1
+    lab.no_dialog()
+
+
+def test_the_agent_edits_what_the_user_edits(lab: Lab, model: OpenAIServer) -> None:
+    """Both change one cell: the user's words stay in place, and the agent's follow in a cell of their own."""
+    session = begun(lab, model)
+    (target,) = [
+        c for c in lab.server.call("GET", f"/sessions/{session}/notebook")["cells"] if c["cell_type"] == "code"
+    ]
+    lab.cells.nth(1).locator(".cm-content").click()
+    lab.page.keyboard.press("Control+End")
+    lab.page.keyboard.type("  # my note")
+    known = digest("x = 41\nx")
+    edit = ("edit_cell", {"cell_id": target["id"], "expected_hash": known, "source": "x = 42\nx"})
+    model.script([Say(calls=[edit]), Say("Raised.")])
+    lab.server.call("POST", f"/sessions/{session}/query", json={"query": "Raise x."})
+    lab.ended(2)
+    expect(lab.cells.filter(has_text="# my note")).to_have_count(1)
+    sources = [source for kind, source in lab.in_tab() if kind == "code"]
+    assert "x = 41\nx  # my note" in sources
+    assert "x = 42\nx" in sources
+    lab.page.keyboard.press("Control+s")
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.no_dialog()
+
+
+def test_two_windows(lab: Lab, browser: Browser, jupyter: LabServer, model: OpenAIServer) -> None:
+    """Both show the same; one saves, neither is told that the file changed; when it closes, the other goes on."""
+    session = begun(lab, model)
+    window = browser.new_context(viewport={"width": 1280, "height": 800})
+    other = Lab(window.new_page(), jupyter, "other-window").open()
+    other.choose(session)
+    other.open_notebook()
+    model.script([cell("y = 1", "Make y"), Say("Made.")])
+    lab.ask("Make y.")
+    lab.ended(2)
+    for shown in (lab, other):
+        expect(shown.cells).to_have_count(6)
+    lab.saved()
+    other.saved()
+    other.type_cell("from_the_other = 2")
+    other.page.keyboard.press("Control+s")
+    other.saved()
+    expect(lab.cells.filter(has_text="from_the_other")).to_have_count(1)
+    lab.type_cell("from_the_first = 3")
+    lab.page.keyboard.press("Control+s")
+    lab.saved()
+    expect(other.cells.filter(has_text="from_the_first")).to_have_count(1)
+    assert lab.in_tab() == other.in_tab() == lab.in_file() == held(lab, session)
+    for shown in (lab, other):
+        shown.no_dialog()
+    lab.page.close()
+    model.script([cell("z = 1", "Make z"), Say("Made.")])
+    other.ask("Make z.")
+    other.ended(3)
+    expect(other.cells.filter(has_text="z = 1")).to_have_count(1)
+    other.saved()
+    assert other.in_tab() == other.in_file() == held(other, session)
+    other.no_dialog()
+    window.close()
+
+
+def test_reload_in_the_middle(lab: Lab, model: OpenAIServer) -> None:
+    """A page that is loaded again while a cell runs shows the rest of it, and nothing twice."""
+    session = begun(lab, model)
+    model.script([cell(SLOW_CELL, "Count"), Say("Counted.")])
+    lab.ask("Count slowly.")
+    expect(lab.cells.filter(has_text="step 0").first).to_be_visible(timeout=SLOW_MS)
+    lab.page.reload()
+    lab.ready()
+    lab.ended(2)
+    lab.open_notebook()
+    expect(lab.cells.filter(has_text="step 7")).to_have_count(1)
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.no_dialog()
+
+
+def test_a_tab_that_slept(lab: Lab, model: OpenAIServer) -> None:
+    """A tab without a connection misses nothing, and takes nothing away when it comes back."""
+    session = begun(lab, model)
+    lab.page.context.set_offline(True)
+    cut(lab.page)
+    lab.type_cell("typed_offline = 1")
+    model.script([cell("meanwhile = 1", "Go on"), Say("Done.")])
+    turn = lab.server.call("POST", f"/sessions/{session}/query", json={"query": "Go on."})["turn_id"]
+    lab.server.until_ended(turn)
+    lab.page.context.set_offline(False)
+    expect(lab.cells.filter(has_text="meanwhile = 1")).to_have_count(1, timeout=SLOW_MS)
+    lab.page.keyboard.press("Control+s")
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    assert "typed_offline = 1" in [source for _, source in lab.in_tab()]
+    lab.no_dialog()
+
+
+def test_changed_on_disk(lab: Lab, jupyter: LabServer, model: OpenAIServer) -> None:
+    """What another program writes into the file is taken in with the next turn, and shown in the tab."""
+    session = begun(lab, model)
+    path = jupyter.root / jupyter.call("GET", f"/sessions/{session}")["notebook_path"]
+    lab.saved()
+    notebook = json.loads(path.read_text())
+    notebook["cells"].append(
+        {
+            "cell_type": "code",
+            "id": "outside",
+            "metadata": {},
+            "source": "outside = 1",
+            "outputs": [],
+            "execution_count": None,
+        }
+    )
+    path.write_text(json.dumps(notebook))
+    model.script([cell("w = 1", "Make w"), Say("Made.")])
+    lab.ask("Make w.")
+    lab.ended(2)
+    expect(lab.cells.filter(has_text="outside = 1")).to_have_count(1)
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.no_dialog()
+
+
+def test_cells_moved_and_deleted(lab: Lab, model: OpenAIServer) -> None:
+    """The user's order and deletions hold, for the log as well."""
+    session = begun(lab, model)
+    lab.cells.nth(2).click(position={"x": 4, "y": 4})
+    lab.page.keyboard.press("Escape")
+    lab.command("notebook:move-cell-up")
+    lab.cells.nth(0).click(position={"x": 4, "y": 4})
+    lab.page.keyboard.press("Escape")
+    lab.command("notebook:delete-cell")
+    expect(lab.cells).to_have_count(2)
+    model.script([cell("v = 1", "Make v"), Say("Made.")])
+    lab.ask("Make v.")
+    lab.ended(2)
+    expect(lab.cells.filter(has_text="v = 1")).to_have_count(1)
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    assert [kind for kind, _ in lab.in_tab()][:2] == ["markdown", "code"]
+    lab.no_dialog()
+
+
+def test_an_adopted_notebook(lab: Lab, jupyter: LabServer, model: OpenAIServer) -> None:
+    """The agent works in the user's own notebook, open as it is, and nothing of it is lost."""
+    made: dict[str, Any] = {"metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    one = {
+        "cell_type": "code",
+        "id": "own",
+        "metadata": {},
+        "source": "own = 5",
+        "outputs": [],
+        "execution_count": None,
+    }
+    (jupyter.root / "own.ipynb").write_text(json.dumps({**made, "cells": [one]}))
+    lab.open("/tree/own.ipynb")
+    expect(lab.cells).to_have_count(1)
+    lab.no_kernel_dialog()
+    lab.type_cell("typed_before = 6")
+    lab.command("cellwright:adopt-current")
+    expect(lab.panel.locator(".jp-Cellwright-name")).to_contain_text("own")
+    model.script([cell("mine = 7", "Add mine"), Say("Added.")])
+    lab.ask("Add something.")
+    lab.ended(1)
+    expect(lab.cells.filter(has_text="mine = 7")).to_have_count(1)
+    lab.saved()
+    session = lab.server.call("GET", "/sessions")["sessions"][0]["id"]
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    assert {"own = 5", "typed_before = 6", "mine = 7"} <= {source for _, source in lab.in_tab()}
+    lab.no_dialog()
+
+
+def cut(page: Page) -> None:
+    """Ends every WebSocket of the page, as a machine that sleeps does."""
+    page.evaluate("window.cellwrightSockets?.forEach(socket => socket.close())")
+
+
+@pytest.fixture(autouse=True)
+def sockets(lab: Lab) -> None:
+    """Remembers the page's WebSockets, so that a test can cut them."""
+    lab.page.add_init_script(
+        "window.cellwrightSockets = []; const Real = window.WebSocket;"
+        "window.WebSocket = class extends Real { constructor(...args) { super(...args); window.cellwrightSockets.push(this); } };"
+    )
