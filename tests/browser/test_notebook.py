@@ -251,6 +251,6 @@ def cut(page: Page) -> None:
 def sockets(lab: Lab) -> None:
     """Remembers the page's WebSockets, so that a test can cut them."""
     lab.page.add_init_script(
-        "window.cellwrightSockets = []; const Real = window.WebSocket;"
-        "window.WebSocket = class extends Real { constructor(...args) { super(...args); window.cellwrightSockets.push(this); } };"
+        "window.cellwrightSockets = []; const Real = window.WebSocket; window.WebSocket = class extends Real {"
+        "  constructor(...args) { super(...args); window.cellwrightSockets.push(this); } };"
     )
