@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,7 @@ class Server:
 
     def __init__(self, url: str, token: str | None, *, started: bool = False, pid: int | None = None) -> None:
         self.url, self.token, self.started, self.pid = url.rstrip("/") + "/", token, started, pid
+        self.process: subprocess.Popen[bytes] | None = None
         headers = {"Authorization": f"token {token}"} if token else {}
         # No proxy stands between us and a server on this machine, whatever the environment says.
         trust = not self.url.startswith(("http://127.", "http://localhost", "http://[::1]"))
@@ -144,8 +146,11 @@ def _owner() -> int | None:
     return (folder.owner() or {}).get("pid") if folder.in_use() else None
 
 
-def start_server() -> Server:
-    """Starts a Jupyter server without a browser for this folder, which ends by itself when nobody uses it."""
+def start_server(module: str = "jupyter_server") -> Server:
+    """Starts a Jupyter server without a browser for this folder.
+
+    It ends by itself when nobody uses it; a `jupyterlab` does not, and belongs to the terminal that it was started in.
+    """
     from cellwright.server.settings import Settings
     from cellwright.server.store.folder import private_folder
 
@@ -153,16 +158,18 @@ def start_server() -> Server:
     log = folder / "server.log"
     token = secrets.token_urlsafe(24)
     environment = dict(os.environ, JUPYTER_TOKEN=token)
-    environment.setdefault("CELLWRIGHT_IDLE_STOP_S", str(IDLE_STOP_S))
+    background = module == "jupyter_server"
+    if background:
+        environment.setdefault("CELLWRIGHT_IDLE_STOP_S", str(IDLE_STOP_S))
     arguments = [
-        *(sys.executable, "-m", "jupyter_server", "--no-browser", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"),
+        *(sys.executable, "-m", module, "--no-browser", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"),
         *(f"--ServerApp.root_dir={Path.cwd()}", "--ServerApp.jpserver_extensions={'cellwright.extension': True}"),
         "--ServerApp.open_browser=False",
         *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
     ]
     with log.open("ab") as out:
         process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True
+            arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=background
         )
     give_up = time.monotonic() + START_S
     from jupyter_server.serverapp import list_running_servers
@@ -174,6 +181,7 @@ def start_server() -> Server:
         for info in list_running_servers():
             if info["pid"] == process.pid:
                 server = Server(info["url"], token, started=True, pid=process.pid)
+                server.process = process
                 try:
                     server.call("GET", "/health")
                 except ClientError as error:
@@ -185,3 +193,15 @@ def start_server() -> Server:
         time.sleep(0.1)
     process.terminate()
     raise ClientError(f"The server did not answer within {START_S:.0f} s. Its log: {log}")
+
+
+def stop_server(pid: int) -> None:
+    """Asks a server to end, and waits until it has; raises ClientError."""
+    os.kill(pid, signal.SIGTERM)
+    for _ in range(300):
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            return
+        time.sleep(0.1)
+    raise ClientError(f"Process {pid} does not end.")

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import click
 from cellwright.server.cli.ask import put, run_turn
-from cellwright.server.cli.client import ClientError, Server, connect
+from cellwright.server.cli.client import ClientError, Server, connect, running, start_server, stop_server
 from cellwright.server.cli.view import size
 from rich.console import Console
 from rich.text import Text
@@ -24,8 +25,10 @@ TITLE = "Palmer penguins"
 
 
 @click.command()
+@click.option("--lab", is_flag=True, help="In JupyterLab: ask the recorded questions yourself, in the panel.")
+@click.option("--browser/--no-browser", default=True, help="With --lab: whether to open a browser.")
 @click.pass_context
-def demo(ctx: click.Context) -> None:
+def demo(ctx: click.Context, lab: bool, browser: bool) -> None:
     """Watch an agent work with a real data file on a real kernel. Needs no model: its replies were recorded."""
     from cellwright.server.models.rehearsal import load
 
@@ -36,14 +39,17 @@ def demo(ctx: click.Context) -> None:
         "The kernel, the stores, the notebook and the streaming are real."
     )
     with console.status("starting the server…"):
-        server = connect(ctx)
+        server = lab_server(ctx) if lab else connect(ctx)
     package = files("cellwright.server.demo")
     with as_file(package / "penguins.rehearsal.json") as path:
         recording = load(path)
-    held = fresh_session(server)
+    held = fresh_session(server, [turn.query for turn in recording.turns])
     with as_file(package / "penguins.csv") as path:
         uploaded = put(server, held["id"], path)
     console.print(f"[dim]uploaded[/dim] {uploaded['file_name']} [dim]{size(uploaded['size_bytes'])}[/dim]")
+    if lab:
+        show_lab(server, held["id"], console, browser)
+        return
     for turn in recording.turns:
         if run_turn(server, held["id"], {"query": turn.query}, console) != "turn.completed":
             ctx.exit(2)
@@ -51,12 +57,44 @@ def demo(ctx: click.Context) -> None:
     ctx.exit(0 if ok else 1)
 
 
-def fresh_session(server: Server) -> dict[str, Any]:
+def lab_server(ctx: click.Context) -> Server:
+    """A JupyterLab for this folder: the one that runs, or one that is started."""
+    if ctx.find_root().obj["url"]:
+        return connect(ctx)
+    found = running()
+    if found is not None:
+        if found.http.get(f"{found.url}lab/api/settings").status_code == 200:
+            return found
+        # A server in the background holds the data folder, and shows no page.
+        assert found.pid is not None
+        stop_server(found.pid)
+    return start_server("jupyterlab")
+
+
+def show_lab(server: Server, session_id: str, console: Console, browser: bool) -> None:
+    """Opens the page, and stays until the server ends, where we started it."""
+    token = f"token={server.token}&" if server.token else ""
+    url = f"{server.url}lab?{token}cellwright={session_id}"
+    console.print(f"[bold]JupyterLab[/bold]  {url}", soft_wrap=True, highlight=False)
+    if browser:
+        webbrowser.open(url)
+    if server.process is None:
+        return
+    console.print("[dim]Ctrl-C stops it.[/dim]")
+    try:
+        server.process.wait()
+    except KeyboardInterrupt:
+        server.process.terminate()
+        server.process.wait()
+
+
+def fresh_session(server: Server, questions: list[str]) -> dict[str, Any]:
     """A new session with a name that is easy to type: `penguins`, `penguins-2`, …"""
+    fields = {"title": TITLE, "model": MODEL, "metadata": {"suggestions": questions}}
     for number in range(1, 1_000):
         key = "penguins" if number == 1 else f"penguins-{number}"
         try:
-            made: dict[str, Any] = server.call("POST", "/sessions", json={"title": TITLE, "model": MODEL, "key": key})
+            made: dict[str, Any] = server.call("POST", "/sessions", json={**fields, "key": key})
             return made
         except ClientError as error:
             if error.status != 409:

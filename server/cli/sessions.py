@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from datetime import UTC, datetime
 from typing import Any
 
 import click
-from cellwright.server.cli.client import ClientError, connect, quoted
+from cellwright.server.cli.client import ClientError, connect, quoted, stop_server
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.padding import Padding
@@ -136,12 +133,5 @@ def stop(ctx: click.Context) -> None:
     server = connect(ctx, start=False)
     if server.pid is None:
         raise ClientError("The server was given by its address: stop it where it was started.")
-    os.kill(server.pid, signal.SIGTERM)
-    for _ in range(300):
-        try:
-            os.kill(server.pid, 0)
-        except OSError:
-            click.echo("Stopped.")
-            return
-        time.sleep(0.1)
-    raise ClientError(f"Process {server.pid} does not end.")
+    stop_server(server.pid)
+    click.echo("Stopped.")

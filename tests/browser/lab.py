@@ -83,12 +83,10 @@ class Lab:
 
     def new_chat(self) -> str:
         """Begins a chat; returns its session's id."""
-        before = {row["id"] for row in self.server.call("GET", "/sessions", params={"limit": 100})["sessions"]}
-        self.panel.get_by_role("button", name="New chat").first.click()
-        expect(self.input).to_be_visible()
-        after = {row["id"] for row in self.server.call("GET", "/sessions", params={"limit": 100})["sessions"]}
-        (made,) = after - before
-        return str(made)
+        with self.page.expect_response(lambda said: said.request.method == "POST" and "/sessions?" in said.url) as made:
+            self.panel.get_by_role("button", name="New chat").first.click()
+        expect(self.panel.locator(".jp-Cellwright-welcome")).to_be_visible()
+        return str(made.value.json()["id"])
 
     def choose(self, session: str) -> None:
         """Opens a session from the list."""

@@ -49,7 +49,7 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
   });
   panel.shownChanged.connect(() => void state?.save(STATE, { session: panel.session?.id ?? null, view: panel.view }));
   const held = (await state?.fetch(STATE)) as { session?: string; view?: 'chat' } | undefined;
-  await panel.restore(held?.session ?? null, held?.view ?? 'chat');
+  await panel.restore(sidebar.asked ?? held?.session ?? null, held?.view ?? 'chat');
   return panel;
 }
 

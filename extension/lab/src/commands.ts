@@ -39,17 +39,21 @@ const OUTPUT_CHARACTERS = 4_000;
 export function addCommands({ app, sidebar, notebooks, files, trans }: Parts): void {
   const { commands } = app;
   const session = () => sidebar.panel?.session ?? null;
-  const cell = () => {
-    const active = notebooks?.activeCell;
-    return active?.model.type === 'code' ? (active as CodeCell) : null;
+  /** The cell that the menu was opened on, or the active one. */
+  const cell = (args: { here?: unknown }): CodeCell | null => {
+    let found = notebooks?.activeCell ?? null;
+    if (args.here) {
+      const node = app.contextMenuHitTest(hit => hit.classList.contains('jp-CodeCell'));
+      found = notebooks?.currentWidget?.content.widgets.find(widget => widget.node === node) ?? found;
+    }
+    return found?.model.type === 'code' ? (found as CodeCell) : null;
   };
   const selected = () =>
     [...(files?.tracker.currentWidget?.selectedItems() ?? [])].filter(item => item.type !== 'directory');
   const failed = (error: unknown) => Notification.error((error as Error).message, { autoClose: 8000 });
 
   /** Puts a question about the active cell into the input, for the user to send. */
-  const ask = async (question: string, what: 'source' | 'error' | 'output') => {
-    const about = cell();
+  const ask = async (about: CodeCell | null, question: string, what: 'source' | 'error' | 'output') => {
     if (!about) {
       return;
     }
@@ -136,18 +140,18 @@ export function addCommands({ app, sidebar, notebooks, files, trans }: Parts): v
   commands.addCommand(Commands.explain, {
     label: trans.__('Explain This Cell'),
     icon: cellwrightIcon,
-    isEnabled: () => cell() !== null,
-    execute: () => ask(trans.__('Explain this cell:'), 'source')
+    isEnabled: args => cell(args) !== null,
+    execute: args => ask(cell(args), trans.__('Explain this cell:'), 'source')
   });
   commands.addCommand(Commands.fix, {
     label: trans.__('Fix This Cell'),
-    isEnabled: () => cell() !== null,
-    execute: () => ask(trans.__('This cell fails. Find out why, and fix it:'), 'error')
+    isEnabled: args => cell(args) !== null,
+    execute: args => ask(cell(args), trans.__('This cell fails. Find out why, and fix it:'), 'error')
   });
   commands.addCommand(Commands.output, {
     label: trans.__('Ask About This Output'),
-    isEnabled: () => (cell()?.model.outputs.length ?? 0) > 0,
-    execute: () => ask(trans.__('About what this cell shows: '), 'output')
+    isEnabled: args => (cell(args)?.model.outputs.length ?? 0) > 0,
+    execute: args => ask(cell(args), trans.__('About what this cell shows: '), 'output')
   });
   commands.addCommand(Commands.attach, {
     label: trans.__('Ask Cellwright About This File'),

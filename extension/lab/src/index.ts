@@ -64,6 +64,9 @@ const plugin: JupyterFrontEndPlugin<void> = {
     } else {
       place('right');
     }
+    if (sidebar.asked) {
+      void app.restored.then(() => sidebar.reveal());
+    }
     if (notebooks) {
       watch(sidebar, notebooks);
     }

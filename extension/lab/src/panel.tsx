@@ -22,7 +22,7 @@ import type { Message } from '@lumino/messaging';
 
 import { Problem, type Api, type Approval } from './api/client';
 import { Gallery } from './components/artifacts';
-import { Header, type View } from './components/header';
+import { Header, Suggestions, Welcome, type View } from './components/header';
 import { ServicesContext, useSignal, type Services } from './components/services';
 import { Sessions } from './components/sessions';
 import { IconButton, PendingEnd, TurnEnd, TurnSteps } from './components/turn';
@@ -32,6 +32,7 @@ import { SessionModel } from './model/session';
 import { SessionList } from './model/sessions';
 import { Completions, type SlashCommand } from './completions';
 import type { LiveNotebooks } from './notebook/live';
+import { Follow } from './follow';
 import { openNotebook } from './notebook/open';
 
 export interface PanelOptions {
@@ -75,7 +76,13 @@ export class CellwrightPanel extends Widget {
     this._live.setAttribute('aria-live', 'polite');
     this.node.append(this._live);
     layout.addWidget(this._header);
+    layout.addWidget(
+      this._react(() => (this.session && this.view === 'chat' ? <Welcome session={this.session} /> : <></>))
+    );
     layout.addWidget(this._body);
+    layout.addWidget(
+      this._react(() => (this.session && this.view === 'chat' ? <Suggestions session={this.session} /> : <></>))
+    );
     this._sessions = this._react(() => (
       <Sessions
         list={this.list}
@@ -221,6 +228,7 @@ export class CellwrightPanel extends Widget {
   }
 
   private _close(): void {
+    this._follow?.dispose();
     this._chat?.dispose();
     this._variables?.dispose();
     this._artifacts?.dispose();
@@ -261,11 +269,10 @@ export class CellwrightPanel extends Widget {
       inputToolbarRegistry: this._toolbar(session),
       messagePreambleRegistry: this._preambles(session),
       messageFooterRegistry: this._footers(session),
-      welcomeMessage: this.options.services.trans.__(
-        'Ask about your data. The agent works in a notebook of its own; drop a file here, or type **@** for files and variables and **/** for commands.'
-      ),
       area: 'sidebar'
     });
+    const follow = (this._follow = new Follow(this._chat.node));
+    session.asked.connect(() => follow.toEnd(true));
     this._variables = this._react(() => <Variables session={session} />);
     this._artifacts = this._react(() => <Gallery session={session} />);
     for (const widget of [this._chat, this._variables, this._artifacts]) {
@@ -283,10 +290,7 @@ export class CellwrightPanel extends Widget {
         void this.list.refresh().catch(() => undefined);
       }
     });
-    const begun = () => this.node.toggleAttribute('data-begun', session.turns.length + session.pending.length > 0);
-    begun();
     session.changed.connect(() => {
-      begun();
       if (session.link === 'gone' && this.session === session) {
         this._close();
         this.show_('sessions');
@@ -396,6 +400,7 @@ export class CellwrightPanel extends Widget {
   private _live = document.createElement('div');
   private _sessions: ReactWidget;
   private _chat: ChatWidget | null = null;
+  private _follow: Follow | null = null;
   private _variables: ReactWidget | null = null;
   private _artifacts: ReactWidget | null = null;
 }

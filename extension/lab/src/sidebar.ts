@@ -34,11 +34,14 @@ export class Sidebar extends Panel {
     this.addClass('jp-Cellwright-sidebar');
     this.title.icon = cellwrightIcon;
     this.title.caption = options.trans.__('Cellwright');
+    this.node.style.minWidth = '320px'; // Read by the layout when it is first fitted, before any style sheet is.
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', options.trans.__('Cellwright'));
   }
 
   panel: CellwrightPanel | null = null;
+  /** The session that the page's address names: `lab?cellwright=ID`. */
+  readonly asked = new URLSearchParams(window.location.search).get('cellwright');
 
   /** Another session or view is shown, or the session is another. */
   get changed(): ISignal<this, void> {

@@ -91,6 +91,46 @@ export function Header({ session, view, show, create, menu }: HeaderProps): JSX.
   );
 }
 
+/** What can be done here, while nothing was. */
+export function Welcome({ session }: { session: SessionModel }): JSX.Element | null {
+  const { trans } = useServices();
+  useSignal(session.changed);
+  if (session.turns.length + session.pending.length > 0) {
+    return null;
+  }
+  return (
+    <div className="jp-Cellwright-welcome">
+      <p>{trans.__('Ask about your data. The agent works in a notebook of its own, on a kernel that stays alive.')}</p>
+      <p>
+        {trans.__('Drop a file here to bring it along.')} <kbd>@</kbd> {trans.__('names files, variables and cells,')}{' '}
+        <kbd>/</kbd> {trans.__('lists commands.')}
+      </p>
+      <Suggestion session={session} />
+    </div>
+  );
+}
+
+/** Questions that whoever made the session offers: `metadata.suggestions`. */
+export function Suggestions({ session }: { session: SessionModel }): JSX.Element | null {
+  useSignal(session.changed);
+  return session.turns.length === 0 ? null : <Suggestion session={session} />;
+}
+
+function Suggestion({ session }: { session: SessionModel }): JSX.Element | null {
+  const { trans } = useServices();
+  const offered = session.row?.metadata.suggestions;
+  if (!Array.isArray(offered) || !session.writable || session.fold.open.length > 0 || session.pending.length > 0) {
+    return null;
+  }
+  const asked = new Set(session.turns.map(turn => turn.query));
+  const next = offered.find(question => typeof question === 'string' && !asked.has(question)) as string | undefined;
+  return next === undefined ? null : (
+    <button className="jp-Cellwright-suggestion" onClick={() => void session.ask(next)}>
+      <span>{trans.__('Ask')}</span> {next}
+    </button>
+  );
+}
+
 function Facts({ session }: { session: SessionModel }): JSX.Element {
   const { trans } = useServices();
   const { row, fold, link } = session;

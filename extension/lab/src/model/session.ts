@@ -36,6 +36,11 @@ export class SessionModel {
     return this._turnsReplaced;
   }
 
+  /** The user asked something. */
+  get asked(): ISignal<this, void> {
+    return this._asking;
+  }
+
   /** Every event, after the model took it. */
   get told(): ISignal<this, Told> {
     return this._told;
@@ -98,6 +103,7 @@ export class SessionModel {
     const pending: Pending = { id: `pending-${(this._asked += 1)}`, query, problem: null };
     this.pending = [...this.pending, pending];
     this._changed.emit();
+    this._asking.emit();
     try {
       const file_ids = await this._files(paths);
       await this.beforeAsking?.();
@@ -297,6 +303,7 @@ export class SessionModel {
   private _changed = new Signal<this, void>(this);
   private _turnChanged = new Signal<this, TurnView>(this);
   private _turnsReplaced = new Signal<this, void>(this);
+  private _asking = new Signal<this, void>(this);
   private _told = new Signal<this, Told>(this);
 }
 
