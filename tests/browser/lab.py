@@ -24,13 +24,12 @@ class LabServer(JupyterServer):
         quiet = settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
         quiet.parent.mkdir(parents=True)
         quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-        super().__init__(folder, root, data_dir, JUPYTERLAB_SETTINGS_DIR=str(settings), **more)
-        self._labextensions = labextensions
+        places = {"JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTER_PATH": str(labextensions.parent)}
+        super().__init__(folder, root, data_dir, **places, **more)
         self._workspaces = folder / "workspaces"
 
     def begin(self, *arguments: str, **environment: str) -> JupyterServer:
         return super().begin(
-            f"--LabApp.extra_labextensions_path={self._labextensions}",
             f"--LabApp.workspaces_dir={self._workspaces}",
             "--LabApp.expose_app_in_browser=True",
             *arguments,
@@ -46,7 +45,7 @@ class Lab:
         self.workspace = "".join(c if c.isalnum() else "-" for c in workspace)[:60]
         self.logged: list[str] = []
         page.on("console", self._hear)
-        page.on("pageerror", lambda error: self.logged.append(f"pageerror: {error}"))
+        page.on("pageerror", lambda error: self.logged.append(f"pageerror: {error.stack}"))
 
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -84,7 +83,7 @@ class Lab:
     def new_chat(self) -> str:
         """Begins a chat; returns its session's id."""
         with self.page.expect_response(lambda said: said.request.method == "POST" and "/sessions?" in said.url) as made:
-            self.panel.get_by_role("button", name="New chat").first.click()
+            self.panel.locator("[aria-label='New chat']").first.click()
         expect(self.panel.locator(".jp-Cellwright-welcome")).to_be_visible()
         return str(made.value.json()["id"])
 

@@ -75,7 +75,7 @@ export function addCommands({ app, sidebar, notebooks, files, trans }: Parts): v
     }
     if (panel.chat) {
       panel.chat.input.value = parts.filter(Boolean).join('\n\n');
-      panel.chat.input.focus();
+      panel.focusInput();
     }
   };
 

@@ -16,7 +16,7 @@ import type { IDocumentManager } from '@jupyterlab/docmanager';
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import type { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { stopIcon } from '@jupyterlab/ui-components';
-import { PanelLayout, StackedPanel, type Menu, Widget } from '@lumino/widgets';
+import { Panel, PanelLayout, type Menu, Widget } from '@lumino/widgets';
 import { Signal, type ISignal } from '@lumino/signaling';
 import type { Message } from '@lumino/messaging';
 
@@ -136,7 +136,7 @@ export class CellwrightPanel extends Widget {
     this._close();
     this._put(session);
     this.show_(view);
-    this.chat?.input.focus();
+    this.focusInput();
     return true;
   }
 
@@ -162,8 +162,9 @@ export class CellwrightPanel extends Widget {
     for (const [name, widget] of this._views()) {
       widget.setHidden(name !== this.view);
     }
-    this._header.update();
-    this._sessions.update();
+    if (this.view === 'sessions') {
+      void this.list.refresh().catch(() => undefined);
+    }
     this._shownChanged.emit();
   }
 
@@ -205,7 +206,13 @@ export class CellwrightPanel extends Widget {
   /** Puts a file of JupyterLab's tree into the question. */
   attachPath(path: string): void {
     this.chat?.input.addAttachment?.({ type: 'file', value: path });
-    this.chat?.input.focus();
+    this.focusInput();
+  }
+
+  /** Puts the cursor into the question, as soon as that is drawn. */
+  focusInput(): void {
+    const chat = this._chat;
+    void chat?.renderPromise?.then(() => requestAnimationFrame(() => chat === this._chat && this.chat?.input.focus()));
   }
 
   /** Opens a session's notebook, attached to the session's kernel, at a cell if one is named. */
@@ -224,7 +231,7 @@ export class CellwrightPanel extends Widget {
   protected onAfterShow(message: Message): void {
     super.onAfterShow(message);
     this.session?.wake();
-    this.chat?.input.focus();
+    this.focusInput();
   }
 
   private _close(): void {
@@ -396,7 +403,7 @@ export class CellwrightPanel extends Widget {
 
   private _shownChanged = new Signal<this, void>(this);
   private _header: ReactWidget;
-  private _body = new StackedPanel();
+  private _body = new Panel();
   private _live = document.createElement('div');
   private _sessions: ReactWidget;
   private _chat: ChatWidget | null = null;

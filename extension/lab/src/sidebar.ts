@@ -90,7 +90,7 @@ export class Sidebar extends Panel {
   }
 
   protected onActivateRequest(): void {
-    void this.load().then(panel => panel.chat?.input.focus());
+    void this.load().then(panel => panel.focusInput());
   }
 
   private async _load(): Promise<CellwrightPanel> {

@@ -22,7 +22,6 @@ export function Sessions({ list, current, open, create }: SessionsProps): JSX.El
   useSignal(list.changed);
   const search = useRef<HTMLInputElement>(null);
   useEffect(() => {
-    void list.refresh();
     search.current?.focus();
   }, [list]);
   return (

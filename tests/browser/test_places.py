@@ -1,0 +1,103 @@
+"""Where JupyterLab may stand: under a base URL, behind a login with its XSRF check, and as Notebook 7."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.lab import SLOW_MS, Lab, LabServer
+from tests.doubles.openai_server import OpenAIServer, Say, cell
+
+ROOT = Path(__file__).parents[2]
+
+
+class Below(LabServer):
+    """Under a base URL, with a password in place of the token in the page's address."""
+
+    base = "/user/ada/"
+
+    def begin(self, *arguments: str, **environment: str) -> LabServer:
+        super().begin(f"--ServerApp.base_url={self.base}", *arguments, **environment)
+        return self
+
+
+@pytest.fixture(scope="module")
+def below(
+    tmp_path_factory: pytest.TempPathFactory, cluster: Path, labextensions: Path, _lab_model: OpenAIServer
+) -> Iterator[LabServer]:
+    folder = tmp_path_factory.mktemp("below")
+    shutil.copytree(cluster, folder / "data")
+    (folder / "root").mkdir()
+    model = {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": _lab_model.url, "CELLWRIGHT_API_KEY": "sk"}
+    server = Below(folder, folder / "root", folder / "data", labextensions=labextensions, **model)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def test_below_a_base_url_with_a_login(browser: Browser, below: LabServer, model: OpenAIServer) -> None:
+    """With the login's cookie and the page's XSRF token, and no other token: chat, figure, notebook."""
+    model.script([cell("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()", "Plot"), Say("Plotted.")])
+    window = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = window.new_page()
+    page.goto(f"{below.url}login?next={below.base}lab/workspaces/below")
+    page.fill("input[name=password]", below.token)
+    page.click("#login_submit")
+    tokens: list[str | None] = []
+    page.on("request", lambda request: tokens.append(request.headers.get("authorization")))
+    lab = Lab(page, below, "below").ready()
+    lab.new_chat()
+    lab.ask("Plot.")
+    lab.ended(1)
+    expect(lab.turn(1).locator("img")).to_be_visible()
+    expect(lab.panel.locator(".jp-Cellwright-cards .jp-Cellwright-card img")).to_be_visible()
+    lab.open_notebook()
+    expect(lab.cells).to_have_count(3)
+    lab.no_dialog()
+    assert not [line for line in lab.logged if "403" in line], lab.logged
+    window.close()
+
+
+def test_notebook_7(lab: Lab, jupyter: LabServer, model: OpenAIServer) -> None:
+    """The panel stands beside a notebook in Notebook 7 as well, and that notebook follows the agent."""
+    model.script([cell("seven = 7", "Make seven"), Say("Made."), cell("eight = 8", "Make eight"), Say("Made.")])
+    session = jupyter.call("POST", "/sessions", json={"title": "Seven"})
+    first = jupyter.call("POST", f"/sessions/{session['id']}/query", json={"query": "Make seven."})
+    jupyter.until_ended(first["turn_id"])
+    path = jupyter.call("GET", f"/sessions/{session['id']}")["notebook_path"]
+    lab.page.goto(f"{jupyter.url}notebooks/{path}?token={jupyter.token}&cellwright={session['id']}")
+    expect(lab.panel.locator(".jp-Cellwright-header")).to_be_visible(timeout=SLOW_MS)
+    expect(lab.page.locator(".jp-Notebook .jp-Cell")).to_have_count(3)
+    lab.ask("Make eight.")
+    lab.ended(2)
+    expect(lab.page.locator(".jp-Notebook .jp-Cell")).to_have_count(6)
+    expect(lab.page.locator(".jp-Dialog")).to_have_count(0)
+
+
+def test_the_wheel_holds_the_front_end(labextensions: Path, tmp_path: Path) -> None:
+    """`pip install` needs no Node: the built extension and its schema are in the wheel."""
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    source = tmp_path / "source"
+    ignore = shutil.ignore_patterns(".git", ".venv", ".peers", "node_modules", "build", "*.egg-info", "demo-workspace")
+    shutil.copytree(ROOT, source, ignore=ignore, symlinks=True)
+    done = subprocess.run([*build, str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as held:
+        names = [name.partition(".data/data/")[2] for name in held.namelist() if ".data/data/" in name]
+        place = "share/jupyter/labextensions/cellwright/"
+        package = next(name for name in held.namelist() if name.endswith(place + "package.json"))
+        entry = json.loads(held.read(package))["jupyterlab"]["_build"]["load"]
+    assert place + entry in names
+    assert place + "schemas/cellwright/panel.json" in names
+    assert "etc/jupyter/jupyter_server_config.d/cellwright.json" in names
