@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab labextension types test chaos check fix bench services lock clean
+.PHONY: help demo lab labextension screenshots types test chaos check fix bench services lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ labextension: $(VENV)/run.stamp extension/lab/node_modules/.package-lock.json ##
 lab: labextension ## JupyterLab with the demo session in its panel
 	@mkdir -p demo-workspace
 	@cd demo-workspace && ../$(BIN)/cellwright demo --lab
+
+screenshots: $(VENV)/dev.stamp labextension ## Make the README's pictures
+	@$(BIN)/python -m tests.browser.screenshots docs/images
 
 types: $(VENV)/run.stamp ## Generate the front end's types from the OpenAPI document
 	@$(BIN)/python -m tests.api_types extension/lab/openapi.json

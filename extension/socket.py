@@ -119,14 +119,17 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
                     if kind in ("", "session.shared") or time.monotonic() - looked > sse.RECHECK_S:
                         await allowed(self._app, self._session.id, self._who, "read")
                         looked = time.monotonic()
-                    if kind:
-                        await self._send({"event": kind, "id": number, "data": data})
+                    # A client that hears nothing for long takes the connection for dead.
+                    await self._send({"event": kind or "ping", "id": number, "data": data})
         except (NotFound, Forbidden):
             self.close(4404, "There is no such session.")
         except websocket.WebSocketClosedError:
             pass
         except CellwrightError as error:
             self.close(1013, str(error)[:100])
+        except Exception:
+            log.exception("socket_failed")
+            self.close(1011, "Something failed here: connect again.")
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self.write_message(json.dumps(message, ensure_ascii=False, default=str))

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import structlog
 from cellwright.kernels.inside.files import plain_file, replace_file
 from cellwright.notebooks import codec
-from cellwright.notebooks.document import Document
+from cellwright.notebooks.document import Document, digest
 from cellwright.notebooks.edits import Delete, Insert, Move, Replace, difference, merge
 from cellwright.notebooks.errors import InvalidNotebook
 from cellwright.notebooks.outputs import inline, references
@@ -32,6 +32,9 @@ from tornado.web import HTTPError
 
 log = structlog.get_logger(__name__)
 KEY = "cellwright"
+READERS = 256
+"""Of how many readers we keep what they saved last."""
+
 OURS = "cellwright"
 """The name of our own kernelspec, which no notebook needs to know."""
 
@@ -60,6 +63,7 @@ class NotebookFiles:
         self.open_elsewhere: Callable[[SessionId], Awaitable[bool]] = _never
         """Whether somebody has the notebook open and writes it; the log is ahead of the file then."""
 
+        self._written: dict[str, str] = {}
         self._metadata: dict[str, dict[str, Any]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -98,7 +102,7 @@ class NotebookFiles:
                 session = session.model_copy(update={"revision": await self._revision(session)})
             if self._saved.get(session.id, (-1, None))[0] == session.revision:
                 return False
-            document = await self.document(session)
+            document = await self.document(session, session.revision)
             model = {"type": "notebook", "format": "json", "content": codec.encode(document)}
             await self._make_folder(session.notebook_path.rpartition("/")[0])
             told = await ensure_async(self._contents.save(model, session.notebook_path))
@@ -147,10 +151,14 @@ class NotebookFiles:
         about = metadata.pop(KEY, None)
         base_revision, reader = _revision(about), _tab(about)
         read = self._read.get((session.id, reader))
-        # What was taken in before from the same revision is the base of what was typed since.
-        same = read is not None and read[0] == base_revision
-        base = read[1] if same and read else await self._cells.document(session.id, base_revision)
         ours = await self._cells.document(session.id)
+        # What was taken in before from the same revision is the base of what was typed since.
+        if read is not None and read[0] == base_revision:
+            base = read[1]
+        else:
+            base = await self._cells.document(session.id, base_revision)
+            if read is not None and reader:
+                base = _with_own(base, read[1], ours)
         running = await self._cells.running(session.id)
         cells = []
         for cell in theirs:
@@ -164,7 +172,10 @@ class NotebookFiles:
         if metadata.get("kernelspec", {}).get("name") == OURS:
             del metadata["kernelspec"]
         self._metadata[session.id] = metadata
+        self._read.pop((session.id, reader), None)
         self._read[session.id, reader] = (base_revision, theirs)
+        while len(self._read) > READERS:
+            del self._read[next(iter(self._read))]
         if not edits:
             return False
         await self._log.append(session.id, [CellsEdited(author="user", edits=edits)], generation=generation)
@@ -182,15 +193,30 @@ class NotebookFiles:
                 await self._pull(session, None)
             await self._taken(session, model["content"], None)
             session = session.model_copy(update={"revision": await self._revision(session)})
-            document = await self.document(session)
-            told = await write({**model, "content": codec.encode(document)})
-            known = self._saved.get(session.id, (-1, None))[0]
+            encoded = codec.encode(await self.document(session, session.revision))
+            told = await write({**model, "content": encoded})
             self._saved[session.id] = (session.revision, told["last_modified"])
-            if known != session.revision:
+            named = digest(encoded)
+            if self._written.get(session.id) != named:
+                # Whoever else has it open must know, or is told that the file changed.
+                self._written[session.id] = named
                 await self._log.append(
                     session.id, [NotebookSaved(path=session.notebook_path, revision=session.revision)]
                 )
             return told
+
+    def forget(self, session_id: SessionId, tab: str) -> None:
+        """A tab was closed: what it saved last is no base of anything any more."""
+        self._read.pop((session_id, tab), None)
+
+
+def _with_own(base: Document, saved: Document, ours: Document) -> Document:
+    """`base`, but with what one reader saved where the log still holds that: their own words are no change of ours."""
+    own = {c.id: c for c in saved if c.id in ours and ours[c.id].source == c.source}
+    known = {cell.id for cell in base}
+    return Document(
+        (*(own.get(cell.id, cell) for cell in base), *(cell for cell in own.values() if cell.id not in known))
+    )
 
 
 async def _never(session_id: SessionId) -> bool:

@@ -59,6 +59,7 @@ class Tabs:
             return
         wrote = here[0] is tab
         here.remove(tab)
+        self._app.notebooks.forget(session_id, tab.id)
         if not here:
             del self._open[session_id]
             self._do(self._write(session_id))
@@ -70,6 +71,8 @@ class Tabs:
         await tab.tell({"event": "document.joined", "id": None, "data": {"writer": writer, "lease_s": LEASE_S}})
 
     async def _write(self, session_id: SessionId) -> None:
+        if session_id in self._open:
+            return  # Somebody came meanwhile.
         await self._app.hot.drop_tabs(session_id)
         try:
             await self._app.notebooks.save(await self._app.rows.get(session_id))
@@ -80,7 +83,12 @@ class Tabs:
         while True:
             await asyncio.sleep(REFRESH_S)
             for session_id in list(self._open):
-                await self._app.hot.keep_tabs(session_id, LEASE_S)
+                try:
+                    await self._app.hot.keep_tabs(session_id, LEASE_S)
+                except (
+                    Exception
+                ) as error:  # The next round may do better; without a round, all tabs would be forgotten.
+                    log.warning("tabs_not_kept", session_id=session_id, error=str(error))
 
     def _do(self, work: Any) -> None:
         task = asyncio.create_task(work)

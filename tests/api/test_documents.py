@@ -83,9 +83,10 @@ def test_saves_of_two_tabs_are_joined(jupyter: JupyterServer, session: str) -> N
 
 
 def test_a_save_that_says_nothing_new(jupyter: JupyterServer, session: str) -> None:
-    """It is written, and the log is not told of it."""
+    """It is written, and the log is not told of it again."""
     run(jupyter, session, "a = 1")
     _, read = file_of(jupyter, session)
+    save(jupyter, session, read)
     before = jupyter.call("GET", f"/sessions/{session}")["seq"]
     answer = save(jupyter, session, read)
     assert answer["last_modified"]
@@ -156,3 +157,27 @@ async def test_claims_of_other_notebooks_are_refused(jupyter: JupyterServer, ses
     (told,) = [message for message in await until(socket, "problem") if message["event"] == "problem"]
     assert told["data"]["status"] == 422
     socket.close()
+
+
+def test_a_tab_that_heard_half_of_its_own_save(jupyter: JupyterServer, session: str) -> None:
+    """It saves again from a later revision that lacks its first save: no copy is made of its own words."""
+    run(jupyter, session, "a = 1")
+    _, read = file_of(jupyter, session)
+    run(jupyter, session, "b = 2")
+    between = jupyter.call("GET", f"/sessions/{session}")["revision"]
+    save(jupyter, session, edited(read, 0, "a, typed", "one"))
+    later = edited(read, 0, "a, typed on", "one")
+    later["metadata"]["cellwright"]["revision"] = between
+    later["cells"].append(logged(jupyter, session)["cells"][1])
+    save(jupyter, session, later)
+    assert sources(logged(jupyter, session)) == ["a, typed on", "b = 2"]
+
+
+def test_a_save_of_mere_metadata_is_told(jupyter: JupyterServer, session: str) -> None:
+    """The file is another then, and the other tabs must know, or they are told that it changed."""
+    run(jupyter, session, "a = 1")
+    _, read = file_of(jupyter, session)
+    save(jupyter, session, read)
+    read["metadata"]["toc"] = {"shown": True}
+    save(jupyter, session, read)
+    assert jupyter.events(session)[-1]["type"] == "notebook.saved"

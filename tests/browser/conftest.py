@@ -30,10 +30,15 @@ def labextensions() -> Path:
     return built.parent.parent
 
 
+def chromium() -> str | None:
+    """The machine's own browser."""
+    return os.environ.get("CELLWRIGHT_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Not for longer: its event loop is in the way of other modules' coroutines."""
-    found = os.environ.get("CELLWRIGHT_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = chromium()
     if found is None:
         pytest.skip("there is no Chromium")
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

@@ -105,7 +105,7 @@ function menu(session: SessionModel, sidebar: Sidebar, panel: CellwrightPanel): 
           const shown = panel.session;
           if (shown) {
             const link = document.createElement('a');
-            link.href = shown.api.url(`sessions/${shown.id}/export`, { format });
+            link.href = shown.api.link(`sessions/${shown.id}/export`, { format });
             link.download = '';
             link.click();
           }

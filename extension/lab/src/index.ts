@@ -14,6 +14,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { addCommands, Commands } from './commands';
 import { cellwrightIcon } from './icons';
+import { note } from './notebook/held';
 import { Sidebar } from './sidebar';
 import { StatusItem } from './status';
 
@@ -99,6 +100,7 @@ function watch(sidebar: Sidebar, notebooks: INotebookTracker): void {
   const look = async (_: unknown, panel: NotebookPanel) => {
     await panel.context.ready;
     if (panel.model?.getMetadata('cellwright')) {
+      note(panel.model);
       await sidebar.follow(notebooks);
     }
   };

@@ -10,7 +10,7 @@ import {
   type IMessageContent,
   type InputToolbarRegistry as Toolbar
 } from '@jupyter/chat';
-import { ReactWidget, type IThemeManager } from '@jupyterlab/apputils';
+import { Notification, ReactWidget, type IThemeManager } from '@jupyterlab/apputils';
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import type { IDocumentManager } from '@jupyterlab/docmanager';
 import type { INotebookTracker } from '@jupyterlab/notebook';
@@ -109,7 +109,7 @@ export class CellwrightPanel extends Widget {
 
   /** Opens the session that was shown last, or the newest, or the list where there is none. */
   async restore(id: string | null, view: View): Promise<void> {
-    if (id !== null && (await this.open(id, view === 'sessions' ? 'chat' : view))) {
+    if (id !== null && (await this.open(id, view === 'sessions' ? 'chat' : view, false))) {
       return;
     }
     await this.list.refresh().catch(() => undefined);
@@ -118,25 +118,32 @@ export class CellwrightPanel extends Widget {
     }
   }
 
-  /** Shows a session; false, with the list and why, where it cannot be had. */
-  async open(id: string, view: View = 'chat'): Promise<boolean> {
-    if (this.session?.id === id) {
-      this.show_(view);
-      return true;
+  /** Shows a session; false, with the list and why, where it cannot be had. `focus`: the user asked for it. */
+  async open(id: string, view: View = 'chat', focus = true): Promise<boolean> {
+    const opening = (this._opening += 1);
+    if (this.session?.id !== id) {
+      const session = new SessionModel(this.options.api, id);
+      try {
+        await session.open();
+      } catch (error) {
+        session.dispose();
+        if (opening === this._opening) {
+          this.list.failed(error);
+          this.show_('sessions');
+        }
+        return false;
+      }
+      if (opening !== this._opening) {
+        session.dispose();
+        return false; // Another was asked for meanwhile.
+      }
+      this._close();
+      this._put(session);
     }
-    const session = new SessionModel(this.options.api, id);
-    try {
-      await session.open();
-    } catch (error) {
-      session.dispose();
-      this.list.problem = error instanceof Problem ? error : new Problem(0, 'It failed', String(error));
-      this.show_('sessions');
-      return false;
-    }
-    this._close();
-    this._put(session);
     this.show_(view);
-    this.focusInput();
+    if (focus) {
+      this.focusInput();
+    }
     return true;
   }
 
@@ -146,7 +153,7 @@ export class CellwrightPanel extends Widget {
       void this.list.refresh();
       return (await this.open(made.id)) ? this.session : null;
     } catch (error) {
-      this.list.problem = error as Problem;
+      this.list.failed(error);
       this.show_('sessions');
       return null;
     }
@@ -188,17 +195,16 @@ export class CellwrightPanel extends Widget {
   /** Brings files of the user's machine into the session, and into the question. */
   async attach(files: File[]): Promise<void> {
     const session = await this.current();
+    if (session === null) {
+      return;
+    }
     for (const file of files) {
       const name = file.name === 'image.png' ? `pasted-${Date.now()}.png` : file.name;
       try {
-        const { file_name } = await this.options.api.upload(session!.id, file, name);
-        this.attachPath(`${session!.row!.workspace}/${file_name}`);
+        const { file_name } = await this.options.api.upload(session.id, file, name);
+        this.attachPath(`${session.row!.workspace}/${file_name}`);
       } catch (error) {
-        session!.pending = [
-          ...session!.pending,
-          { id: `upload-${Date.now()}`, query: name, problem: error as Problem }
-        ];
-        await session!.refresh();
+        Notification.error(`${name}: ${(error as Error).message}`, { autoClose: 8000 });
       }
     }
   }
@@ -263,7 +269,13 @@ export class CellwrightPanel extends Widget {
       const { notebooks, follow } = this.options;
       await (notebooks && (await follow(notebooks)).save(session.id));
     };
-    session.download = async path => (await fetch(await documents.services.contents.getDownloadUrl(path))).blob();
+    session.download = async path => {
+      const response = await fetch(await documents.services.contents.getDownloadUrl(path));
+      if (!response.ok) {
+        throw await Problem.of(response);
+      }
+      return response.blob();
+    };
     this.session = session;
     this.chat = chat;
     const commands = new ChatCommandRegistry();
@@ -314,7 +326,7 @@ export class CellwrightPanel extends Widget {
       {
         name: 'again',
         description: trans.__('Ask the last question again'),
-        run: () => void (last() && session.ask(last()!.query))
+        run: () => void (last() && session.ask(last()!.query, [], last()!.files))
       },
       { name: 'notebook', description: trans.__('Open the notebook'), run: () => void this.openNotebook(session) },
       { name: 'variables', description: trans.__('Show the variables'), run: () => this.show_('variables') },
@@ -407,6 +419,7 @@ export class CellwrightPanel extends Widget {
   private _live = document.createElement('div');
   private _sessions: ReactWidget;
   private _chat: ChatWidget | null = null;
+  private _opening = 0;
   private _follow: Follow | null = null;
   private _variables: ReactWidget | null = null;
   private _artifacts: ReactWidget | null = null;

@@ -47,6 +47,12 @@ export class Api {
     return URLExt.join(this.settings.baseUrl, PREFIX, path) + (given.length ? search : '');
   }
 
+  /** An address that a browser can follow by itself. */
+  link(path: string, query: Record<string, string> = {}): string {
+    const { appendToken, token } = this.settings;
+    return this.url(path, appendToken && token ? { ...query, token } : query);
+  }
+
   /** The socket of a session, from the event after `after`. */
   socket(session: string, after: number): WebSocket {
     const path = URLExt.join(this.settings.wsUrl, PREFIX, 'sessions', session, 'ws');
@@ -60,7 +66,8 @@ export class Api {
     method: string,
     path: string,
     body?: unknown,
-    query: Record<string, string | number | undefined> = {}
+    query: Record<string, string | number | undefined> = {},
+    key: string = UUID.uuid4()
   ): Promise<T> {
     const init: RequestInit = { method };
     const headers: Record<string, string> = {};
@@ -71,7 +78,7 @@ export class Api {
       headers['Content-Type'] = 'application/json';
     }
     if (method === 'POST') {
-      headers['Idempotency-Key'] = UUID.uuid4();
+      headers['Idempotency-Key'] = key;
     }
     const response = await this.fetch(this.url(path, query), { ...init, headers });
     return (response.status === 204 ? undefined : await response.json()) as T;
@@ -118,11 +125,13 @@ export class Api {
     return this.call('GET', `sessions/${id}/log`, undefined, { turns: 20, before });
   }
 
+  /** Asks; a repeat with the same `key` is the same question. */
   ask(
     id: string,
-    body: { query: string; file_ids?: string[]; approval?: Approval }
+    body: { query: string; file_ids?: string[]; approval?: Approval },
+    key: string
   ): Promise<{ turn_id: string; n: number }> {
-    return this.call('POST', `sessions/${id}/query`, body);
+    return this.call('POST', `sessions/${id}/query`, body, {}, key);
   }
 
   stop(turn: string): Promise<unknown> {

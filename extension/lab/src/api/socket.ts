@@ -24,6 +24,9 @@ export interface Wire {
 const GONE = 4404;
 const FIRST_AGAIN_MS = 250;
 const LAST_AGAIN_MS = 15_000;
+/** The server says something at least every 15 s. */
+const SILENT_MS = 45_000;
+const DOUBTFUL_MS = 20_000;
 
 export class SessionSocket {
   /** `dial` opens a connection that tells what comes after an event's number. */
@@ -61,29 +64,26 @@ export class SessionSocket {
     this._wire = wire;
     wire.onopen = () => {
       this._againMs = this.firstAgainMs;
+      this._heardAt = Date.now();
       this._become('open');
     };
     wire.onmessage = event => {
       if (wire === this._wire && !this._closed) {
+        this._heardAt = Date.now();
         this._hear(JSON.parse(event.data));
       }
     };
     wire.onclose = event => {
-      if (wire !== this._wire || this._closed) {
-        return;
+      if (wire === this._wire && !this._closed) {
+        this._lose(event.code === GONE);
       }
-      if (event.code === GONE) {
-        this._become('gone');
-        return;
-      }
-      this._become('lost');
-      this._timer = setTimeout(() => this.open(), this._againMs);
-      this._againMs = Math.min(this._againMs * 2, LAST_AGAIN_MS);
     };
+    this._watch ??= setInterval(() => this._doubt(SILENT_MS), DOUBTFUL_MS);
   }
 
-  /** Tries again at once: the page was hidden or the network was away. */
+  /** Tries again at once where the connection is lost, or may be: the page was hidden or the network was away. */
   wake(): void {
+    this._doubt(DOUBTFUL_MS);
     if (this._link === 'lost' && !this._closed) {
       clearTimeout(this._timer);
       this._againMs = this.firstAgainMs;
@@ -102,12 +102,37 @@ export class SessionSocket {
 
   close(): void {
     this._closed = true;
+    clearInterval(this._watch);
     clearTimeout(this._timer);
     this._wire?.close();
     Signal.clearData(this);
   }
 
+  /** Gives a connection up that has been silent for too long. */
+  private _doubt(silentMs: number): void {
+    if (this._link === 'open' && Date.now() - this._heardAt > silentMs) {
+      const wire = this._wire;
+      this._wire = null;
+      wire?.close();
+      this._lose(false);
+    }
+  }
+
+  private _lose(gone: boolean): void {
+    if (gone) {
+      clearInterval(this._watch);
+      this._become('gone');
+      return;
+    }
+    this._become('lost');
+    this._timer = setTimeout(() => this.open(), this._againMs);
+    this._againMs = Math.min(this._againMs * 2, LAST_AGAIN_MS);
+  }
+
   private _hear(told: Told): void {
+    if (told.event === 'ping') {
+      return;
+    }
     if (typeof told.id === 'number') {
       if (told.id <= this._after) {
         return;
@@ -126,7 +151,9 @@ export class SessionSocket {
   private _link: Link = 'connecting';
   private _closed = false;
   private _againMs: number;
+  private _heardAt = 0;
   private _timer: ReturnType<typeof setTimeout> | undefined;
+  private _watch: ReturnType<typeof setInterval> | undefined;
   private _told = new Signal<this, Told>(this);
   private _linkChanged = new Signal<this, Link>(this);
 }

@@ -65,10 +65,9 @@ function Table({ artifact }: { artifact: Artifact }): JSX.Element | null {
   );
 }
 
-async function download(session: SessionModel, artifact: Artifact): Promise<void> {
-  const { url } = await session.api.call<{ url: string }>('GET', `artifacts/${artifact.id}/url`);
+function download(session: SessionModel, artifact: Artifact): void {
   const link = document.createElement('a');
-  link.href = url;
+  link.href = session.api.link(`artifacts/${artifact.id}/content`);
   link.download = artifact.name;
   link.click();
 }
@@ -95,7 +94,7 @@ export function ArtifactCard({
     <div className="jp-Cellwright-card" role="listitem" data-name={artifact.name}>
       <button
         className="jp-Cellwright-card-face"
-        onClick={() => void download(session, artifact)}
+        onClick={() => download(session, artifact)}
         title={trans.__('Download %1', artifact.name)}
       >
         {PICTURES.includes(artifact.mime_type) ? (
@@ -110,11 +109,7 @@ export function ArtifactCard({
         <>
           <Table artifact={artifact} />
           <span className="jp-Cellwright-tools">
-            <IconButton
-              icon={downloadIcon}
-              label={trans.__('Download')}
-              onClick={() => void download(session, artifact)}
-            />
+            <IconButton icon={downloadIcon} label={trans.__('Download')} onClick={() => download(session, artifact)} />
             <IconButton icon={infoIcon} label={trans.__('Where it comes from')} onClick={() => void explain()} />
           </span>
           {lineage && (

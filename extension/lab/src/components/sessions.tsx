@@ -20,6 +20,7 @@ export interface SessionsProps {
 export function Sessions({ list, current, open, create }: SessionsProps): JSX.Element {
   const { trans } = useServices();
   useSignal(list.changed);
+  const problem = list.problem ?? list.away;
   const search = useRef<HTMLInputElement>(null);
   useEffect(() => {
     search.current?.focus();
@@ -39,9 +40,9 @@ export function Sessions({ list, current, open, create }: SessionsProps): JSX.El
         />
         <IconButton icon={addIcon} label={trans.__('New chat')} onClick={create} text />
       </div>
-      {list.problem && (
+      {problem && (
         <div className="jp-Cellwright-note" data-level="error" role="alert">
-          {list.problem.message}
+          {problem.message}
         </div>
       )}
       <ul aria-label={trans.__('Sessions')}>

@@ -383,7 +383,7 @@ export function TurnEnd(props: TurnProps): JSX.Element | null {
     used > 0 ? trans.__('%1 tokens', tokens(used)) : '',
     turn.usage ? money(turn.usage.cost) : ''
   ].filter(Boolean);
-  const again = () => void session.ask(turn.query);
+  const again = () => void session.ask(turn.query, [], turn.files);
   return (
     <div className="jp-Cellwright-end">
       {turn.artifacts.length > 0 && (
@@ -458,10 +458,7 @@ export function PendingEnd({ pending, session }: { pending: Pending; session: Se
   if (pending.problem === null) {
     return <div className="jp-Cellwright-status">{trans.__('Sending…')}</div>;
   }
-  const again = () => {
-    session.forget(pending);
-    void session.ask(pending.query);
-  };
+  const again = () => void session.send(pending);
   return (
     <div className="jp-Cellwright-note" data-level="error" role="alert">
       <strong>{trans.__('This was not sent')}</strong>

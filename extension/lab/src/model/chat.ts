@@ -54,7 +54,11 @@ export class ChatModel extends AbstractChatModel {
 
   sendMessage(message: INewMessage): void {
     const query = message.body.trim();
-    if (!query || !this.session.writable) {
+    if (!query) {
+      return;
+    }
+    if (!this.session.writable) {
+      queueMicrotask(() => (this.input.value = message.body)); // The input clears itself behind us.
       return;
     }
     const attached = this.input.attachments.filter(found => found.type === 'file').map(found => found.value);

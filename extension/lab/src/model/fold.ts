@@ -122,6 +122,22 @@ export class SessionFold {
     return turn;
   }
 
+  /** Takes over what only a former fold knows: live text, and what was asked for beside the log. */
+  carry(before: SessionFold): void {
+    for (const [id, held] of before.artifacts) {
+      this.artifacts.set(id, held);
+    }
+    this.variables = before.variables;
+    for (const turn of before.open) {
+      const place = this.turns.findIndex(found => found.id === turn.id);
+      if (place !== -1) {
+        this.turns[place] = turn;
+        this._byId.set(turn.id, turn);
+      }
+    }
+    this._areas = before._areas;
+  }
+
   private _queue(data: Record<string, any>): TurnView {
     const known = this.turn(data.turn_id);
     if (known) {

@@ -1,6 +1,7 @@
 /** One session as its views see it: what happened, what happens now, and what the user may do about it. */
 
 import { PathExt } from '@jupyterlab/coreutils';
+import { UUID } from '@lumino/coreutils';
 import { Signal, type ISignal } from '@lumino/signaling';
 
 import { Problem, type Api, type Approval, type SessionDetail, type Variable } from '../api/client';
@@ -8,10 +9,17 @@ import { SessionSocket, type Link, type Told } from '../api/socket';
 import { SessionFold, type TurnView } from './fold';
 import { inlined, references, type Output } from './outputs';
 
+const AGAIN_MS = 5_000;
+
 /** A question that was sent and that the log does not hold yet. */
 export interface Pending {
   id: string;
   query: string;
+  /** Files that go along: of JupyterLab's tree by path, of the session by id. */
+  paths: string[];
+  fileIds: string[];
+  /** Sent again, the question is the same one. */
+  key: string;
   problem: Problem | null;
 }
 
@@ -99,15 +107,31 @@ export class SessionModel {
   }
 
   /** Asks; what was typed is shown at once, and stays with its problem where the server refuses it. */
-  async ask(query: string, paths: string[] = []): Promise<boolean> {
-    const pending: Pending = { id: `pending-${(this._asked += 1)}`, query, problem: null };
+  ask(query: string, paths: string[] = [], fileIds: string[] = []): Promise<boolean> {
+    const pending: Pending = {
+      id: `pending-${(this._asked += 1)}`,
+      query,
+      paths,
+      fileIds,
+      key: UUID.uuid4(),
+      problem: null
+    };
     this.pending = [...this.pending, pending];
-    this._changed.emit();
     this._asking.emit();
+    return this.send(pending);
+  }
+
+  /** Sends a question, again if need be; whether the server took it. */
+  async send(pending: Pending): Promise<boolean> {
+    pending.problem = null;
+    this._changed.emit();
     try {
-      const file_ids = await this._files(paths);
+      const file_ids = [...pending.fileIds, ...(await this._files(pending.paths))];
+      pending.fileIds = file_ids;
+      pending.paths = [];
       await this.beforeAsking?.();
-      const { turn_id } = await this.api.ask(this.id, { query, file_ids, approval: this.approval?.() });
+      const body = { query: pending.query, file_ids, approval: this.approval?.() };
+      const { turn_id } = await this.api.ask(this.id, body, pending.key);
       if (this.fold.turn(turn_id)) {
         this._settle(pending);
       } else {
@@ -183,21 +207,22 @@ export class SessionModel {
     for (const name of missing) {
       if (!this._fetching.has(name)) {
         this._fetching.add(name);
-        void this.fetch(name).finally(() => this._turnChanged.emit(turn));
+        this.fetch(name)
+          .catch(() => new Promise(resolve => setTimeout(resolve, AGAIN_MS)))
+          .then(() => {
+            this._fetching.delete(name);
+            this._turnChanged.emit(turn);
+          });
       }
     }
     return missing.length ? null : inlined(outputs, this._objects);
   }
 
-  /** A large value, by its name; one that cannot be had is empty. */
+  /** A large value, by its name; throws Problem. */
   async fetch(name: string): Promise<ArrayBuffer> {
-    const held = this._objects.get(name);
-    if (held) {
-      return held;
-    }
-    const bytes = await this.api.bytes(`sessions/${this.id}/objects/${name}`).catch(() => new ArrayBuffer(0));
-    this._objects.set(name, bytes);
-    return bytes;
+    const held = this._objects.get(name) ?? (await this.api.bytes(`sessions/${this.id}/objects/${name}`));
+    this._objects.set(name, held);
+    return held;
   }
 
   get objects(): Map<string, ArrayBuffer> {
@@ -250,15 +275,12 @@ export class SessionModel {
   }
 
   private _refold(): void {
-    const { artifacts, variables } = this.fold;
+    const before = this.fold;
     this.fold = new SessionFold();
     for (const told of this._log) {
       this.fold.take(told);
     }
-    for (const [id, held] of artifacts) {
-      this.fold.artifacts.set(id, held);
-    }
-    this.fold.variables = variables;
+    this.fold.carry(before);
     this._turnsReplaced.emit();
   }
 
@@ -268,8 +290,7 @@ export class SessionModel {
     }
     const turn = this.fold.take(told);
     if (told.event === 'turn.queued') {
-      const pending =
-        this._awaited.get(told.data.turn_id) ?? this.pending.find(p => !p.problem && p.query === told.data.query);
+      const pending = this._awaited.get(told.data.turn_id) ?? this.pending.find(p => p.query === told.data.query);
       if (pending) {
         this._settle(pending);
       }

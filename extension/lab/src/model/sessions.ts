@@ -25,7 +25,10 @@ export class SessionList {
   rows: SessionRow[] = [];
   search = '';
   loaded = false;
+  /** Why what the user wanted did not work. */
   problem: Problem | null = null;
+  /** Why the list cannot be had. */
+  away: Problem | null = null;
 
   get unread(): number {
     return this.rows.filter(row => row.unread > 0).length;
@@ -46,8 +49,9 @@ export class SessionList {
   }
 
   async delete(row: SessionRow): Promise<void> {
-    await this._do(() => this.api.delete(row.id));
-    this._deleted.emit(row.id);
+    if (await this._do(() => this.api.delete(row.id))) {
+      this._deleted.emit(row.id);
+    }
   }
 
   /** Sessions that are gone, by id. */
@@ -61,23 +65,29 @@ export class SessionList {
     Signal.clearData(this);
   }
 
-  private async _do(act: () => Promise<unknown>): Promise<void> {
-    try {
-      await act();
-      this.problem = null;
-    } catch (error) {
-      this.problem = error as Problem;
-    }
+  /** Says that something that the user wanted did not work. */
+  failed(error: unknown): void {
+    this.problem = error instanceof Problem ? error : new Problem(0, 'It failed', String(error));
+    this._changed.emit();
+  }
+
+  private async _do(act: () => Promise<unknown>): Promise<boolean> {
+    this.problem = null;
+    const done = await act().then(
+      () => true,
+      error => (this.failed(error), false)
+    );
     await this._load().catch(() => undefined);
+    return done;
   }
 
   private async _load(): Promise<void> {
     try {
       this.rows = (await this.api.sessions(this.search)).sessions;
-      this.problem = null;
+      this.away = null;
       this.loaded = true;
     } catch (error) {
-      this.problem = error as Problem;
+      this.away = error as Problem;
       throw error;
     } finally {
       this._changed.emit();

@@ -2,10 +2,13 @@
 
 import type { ICellModel, ICodeCellModel } from '@jupyterlab/cells';
 import type { INotebookModel } from '@jupyterlab/notebook';
+import { OutputAreaModel } from '@jupyterlab/outputarea';
 
 import type { Told } from '../api/socket';
+import { noted, shownOutputs, type Held } from './held';
 import { OutputArea, inlined, references, type Output } from '../model/outputs';
 
+const KEPT = '-kept';
 const KEPT_TAG = 'cellwright-kept';
 const ATTACHMENTS = 'cellwright/attachments';
 
@@ -22,14 +25,36 @@ interface Content {
 export type Fetch = (names: string[]) => Promise<Map<string, ArrayBuffer>>;
 
 export class NotebookEdits {
-  /** `known` begins as what the notebook holds: the log's state at the revision that it was written at. */
   constructor(
     readonly model: INotebookModel,
     private readonly fetch: Fetch
   ) {
-    for (const cell of model.cells) {
-      this._note(cell);
+    this._known = noted(model);
+    this._order = [...this._known.keys()];
+  }
+
+  /** Whether the user changed something that the log does not know yet. */
+  get differs(): boolean {
+    const ids = this._ids();
+    return ids.join() !== this._order.join() || ids.some(id => !this._same(id));
+  }
+
+  /** Notes what is sent with a save: the log will tell it back, and that is no change of anybody else's. */
+  sending(): void {
+    for (const cell of this.model.cells) {
+      if (!this._typed(cell)) {
+        continue;
+      }
+      const sent = this._sent.get(cell.id) ?? new Set();
+      this._sent.set(cell.id, sent.add(cell.sharedModel.getSource()));
     }
+  }
+
+  /** What the notebook holds, to be compared. */
+  get signature(): string {
+    return [...this.model.cells]
+      .map(cell => `${cell.id}\n${cell.sharedModel.getSource()}\n${shownOutputs(cell)}`)
+      .join('\n');
   }
 
   /** Applies an event; whether it changed the notebook. Events are to be given one after the other. */
@@ -55,13 +80,20 @@ export class NotebookEdits {
   }
 
   private _start(data: Record<string, any>): boolean {
-    this._areas.set(data.execution_id, new OutputArea());
-    let cell = this._cell(data.cell_id);
+    const { cell_id: id, source, execution_id, metadata = {} } = data;
+    const content: Content = { id, kind: 'code', source, outputs: [], execution_count: null, metadata };
+    this._areas.set(execution_id, new OutputArea());
+    let cell = this._cell(id);
     if (!cell) {
-      const { cell_id: id, source, metadata = {} } = data;
-      cell = this._insert({ id, kind: 'code', source, outputs: [], execution_count: null, metadata }, data.after);
-    } else if (!this._typed(cell)) {
-      this._write(cell, data.source);
+      cell = this._insert(content, data.after);
+    } else if (cell.sharedModel.getSource() !== source) {
+      if (this._typed(cell)) {
+        // The user's words stay with what they gave; the agent's run is shown beside them.
+        cell = this._keepBoth(cell, content);
+        this._shownIn.set(execution_id, cell.id);
+      } else {
+        this._write(cell, source);
+      }
     }
     if (cell.type === 'code') {
       const code = cell as ICodeCellModel;
@@ -69,12 +101,12 @@ export class NotebookEdits {
       code.sharedModel.execution_count = null;
       code.sharedModel.executionState = 'running';
     }
-    this._known.set(data.cell_id, { source: data.source, outputs: '[]' });
+    this._known.set(id, { source, outputs: '[]' });
     return true;
   }
 
   private _live(event: string, data: Record<string, any>): boolean {
-    const cell = this._cell(data.cell_id);
+    const cell = this._cell(this._shownIn.get(data.execution_id) ?? data.cell_id);
     const area = this._areas.get(data.execution_id);
     if (!area || cell?.type !== 'code') {
       return false;
@@ -89,9 +121,9 @@ export class NotebookEdits {
   }
 
   private async _complete(data: Record<string, any>): Promise<boolean> {
-    this._areas.delete(data.execution_id);
     const outputs = inlined(data.outputs, await this.fetch(references(data.outputs)));
-    const cell = this._cell(data.cell_id);
+    this._areas.delete(data.execution_id);
+    const cell = this._cell(this._shownIn.get(data.execution_id) ?? data.cell_id);
     if (cell?.type !== 'code') {
       return false;
     }
@@ -100,7 +132,8 @@ export class NotebookEdits {
       show(code, outputs);
       code.sharedModel.execution_count = data.execution_count;
       code.sharedModel.executionState = 'idle';
-      this._known.set(cell.id, { source: this._known.get(cell.id)?.source ?? '', outputs: shown(cell) });
+      const source = this._known.get(data.cell_id)?.source ?? '';
+      this._known.set(data.cell_id, { source, outputs: shownOutputs(cell) });
       return true;
     });
   }
@@ -115,8 +148,15 @@ export class NotebookEdits {
     const whole = { ...content, outputs: inlined(outputs, await this.fetch(references(outputs))) };
     return this._ours(() => {
       const there = this._cell(content.id);
-      const changed = there ? this._replace(there, whole, author) : Boolean(this._insert(whole, edit.after));
-      this._known.set(content.id, { source: content.source, outputs: JSON.stringify(whole.outputs) });
+      const echo = author === 'user' && (this._sent.get(content.id)?.delete(content.source) ?? false);
+      let changed = false;
+      if (there) {
+        changed = !echo && this._replace(there, whole);
+      } else if (!echo) {
+        this._dropTwin(whole);
+        changed = Boolean(this._insert(whole, edit.after));
+      }
+      this._known.set(content.id, { source: content.source, outputs: normal(whole) });
       return changed;
     });
   }
@@ -142,7 +182,7 @@ export class NotebookEdits {
     return true;
   }
 
-  private _replace(cell: ICellModel, content: Content, author: string): boolean {
+  private _replace(cell: ICellModel, content: Content): boolean {
     const typed = this._typed(cell);
     if (cell.type !== content.kind) {
       if (!typed) {
@@ -158,10 +198,9 @@ export class NotebookEdits {
     if (cell.sharedModel.getSource() !== content.source) {
       if (!typed) {
         this._write(cell, content.source);
-      } else if (author === 'user') {
-        return false; // Another save of the user's, older than what stands here.
       } else {
-        return this._keepBoth(cell, content);
+        this._keepBoth(cell, content);
+        return true;
       }
     }
     const { [ATTACHMENTS]: attachments, ...metadata } = content.metadata;
@@ -175,7 +214,7 @@ export class NotebookEdits {
     if (attachments && cell.type !== 'code') {
       (cell.sharedModel as any).setAttachments?.(attachments);
     }
-    if (cell.type === 'code' && this._known.get(cell.id)?.outputs === shown(cell)) {
+    if (cell.type === 'code' && this._known.get(cell.id)?.outputs === shownOutputs(cell)) {
       const code = cell as ICodeCellModel;
       show(code, content.outputs);
       code.sharedModel.execution_count = content.execution_count;
@@ -183,15 +222,24 @@ export class NotebookEdits {
     return JSON.stringify(cell.toJSON()) !== before;
   }
 
-  /** Both changed the cell: the user's words stay in place, ours follow as a cell of its own. */
-  private _keepBoth(cell: ICellModel, content: Content): boolean {
-    const id = `${content.id.slice(0, 48)}-kept`;
-    if (this._cell(id)) {
-      return false;
+  /** Both changed the cell: the user's words stay in place, the others' follow in a cell of their own. */
+  private _keepBoth(cell: ICellModel, content: Content): ICellModel {
+    const id = `${content.id.slice(0, 48)}${KEPT}`;
+    const there = this._cell(id);
+    if (there) {
+      this._write(there, content.source);
+      return there;
     }
-    const kept = { ...content, id, metadata: { ...content.metadata, tags: [KEPT_TAG] } };
-    this._insert(kept, cell.id);
-    return true;
+    return this._insert({ ...content, id, metadata: { ...content.metadata, tags: [KEPT_TAG] } }, cell.id);
+  }
+
+  /** The server kept both as well, and named it by its content: one is enough. */
+  private _dropTwin(content: Content): void {
+    const [, name] = /^(.*-kept)-[0-9a-f]{8}$/.exec(content.id) ?? [];
+    const twin = name ? this._cell(name) : undefined;
+    if (twin && twin.sharedModel.getSource() === content.source) {
+      this._quietly(() => this._notebook.deleteCell(this._index(twin.id)));
+    }
   }
 
   private _write(cell: ICellModel, source: string): void {
@@ -208,16 +256,14 @@ export class NotebookEdits {
     return this.model.cells.get(place);
   }
 
-  /** Whether a change that is told now is ours, and not the user's. */
-  applying = false;
-
+  /** Changes the notebook; what the user moved or made meanwhile goes on counting as theirs. */
   private _ours<T>(change: () => T): T {
-    this.applying = true;
-    try {
-      return change();
-    } finally {
-      this.applying = false;
+    const theirs = this._ids().join() !== this._order.join();
+    const changed = change();
+    if (!theirs) {
+      this._order = this._ids();
     }
+    return changed;
   }
 
   /** Changes that the user's undo does not take back. */
@@ -231,8 +277,17 @@ export class NotebookEdits {
     return known === undefined || known.source !== cell.sharedModel.getSource();
   }
 
-  private _note(cell: ICellModel): void {
-    this._known.set(cell.id, { source: cell.sharedModel.getSource(), outputs: shown(cell) });
+  /** Whether a cell is as the log knows it. */
+  private _same(id: string): boolean {
+    const cell = this._cell(id);
+    const known = this._known.get(id);
+    return Boolean(
+      cell && known && known.source === cell.sharedModel.getSource() && known.outputs === shownOutputs(cell)
+    );
+  }
+
+  private _ids(): string[] {
+    return this._notebook.cells.map(cell => cell.id);
   }
 
   private get _notebook() {
@@ -249,12 +304,18 @@ export class NotebookEdits {
   }
 
   /** Each cell as the log knows it: what differs from this was done here, and is the user's. */
-  private _known = new Map<string, { source: string; outputs: string }>();
+  private _known: Map<string, Held>;
+  private _order: string[];
+  /** What this tab saved, by cell. */
+  private _sent = new Map<string, Set<string>>();
+  /** Where a run is shown that is not shown in its own cell. */
+  private _shownIn = new Map<string, string>();
   private _areas = new Map<string, OutputArea>();
 }
 
-function shown(cell: ICellModel): string {
-  return cell.type === 'code' ? JSON.stringify((cell as ICodeCellModel).outputs.toJSON()) : '[]';
+/** Outputs as a cell of JupyterLab's holds them. */
+function normal({ kind, outputs }: Content): string {
+  return kind === 'code' ? JSON.stringify(new OutputAreaModel({ values: outputs as any }).toJSON()) : '[]';
 }
 
 /**

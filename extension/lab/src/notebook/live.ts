@@ -1,7 +1,7 @@
 /** Open notebooks of sessions: the agent's work appears in them, and the tab that is asked to saves. */
 
-import type { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
-import type { NotebookChange } from '@jupyter/ydoc';
+import type { DocumentRegistry } from '@jupyterlab/docregistry';
+import type { INotebookModel, INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import type { Contents } from '@jupyterlab/services';
 import { UUID } from '@lumino/coreutils';
 import { Debouncer } from '@lumino/polling';
@@ -9,10 +9,22 @@ import { Debouncer } from '@lumino/polling';
 import type { Api } from '../api/client';
 import { SessionSocket, type Told } from '../api/socket';
 import { NotebookEdits } from './edits';
+import { note } from './held';
 
 const SAVE_AFTER_MS = 500;
-const OF_KERNEL = ['kernelspec', 'language_info'];
+const AGAIN_MS = 3_000;
+const WAIT_MS = 5_000;
+const KERNEL_KEYS = ['kernelspec', 'language_info'];
 const ATTACHABLE = ['starting', 'idle', 'busy'];
+const CHANGES = ['cell.started', 'cell.completed', 'cells.edited'];
+
+type Context = DocumentRegistry.IContext<INotebookModel>;
+
+interface Mark {
+  session_id?: string;
+  revision?: number;
+  tab?: string;
+}
 
 /** Binds every notebook that belongs to a session, for as long as it is open. */
 export class LiveNotebooks {
@@ -27,42 +39,58 @@ export class LiveNotebooks {
 
   /** Saves what the user typed into a session's open notebook, so that the agent sees it. */
   async save(session: string): Promise<void> {
-    await Promise.all([...this._open].filter(live => live.session === session).map(live => live.saveTyped()));
-  }
-
-  private async _look(panel: NotebookPanel): Promise<void> {
-    await panel.context.ready;
-    await this.bind(panel);
-    // A notebook becomes a session's when it is adopted.
-    panel.context.model.metadataChanged.connect((_, { key }) => {
-      if (key === 'cellwright') {
-        void this.bind(panel);
-      }
-    });
+    await Promise.all([...this._open.values()].filter(live => live.session === session).map(live => live.saveTyped()));
   }
 
   /** Binds a notebook, if it is the one of the session that it names. */
   async bind(panel: NotebookPanel): Promise<void> {
-    const ours = panel.context.model?.getMetadata('cellwright') as
-      { session_id?: string; revision?: number } | undefined;
-    const bound = [...this._open].some(live => live.panel.context === panel.context);
+    const { context } = panel;
+    const ours = context.model?.getMetadata('cellwright') as Mark | undefined;
     // With a shared document, the server itself puts our cells into it.
-    if (!ours?.session_id || bound || panel.context.model.collaborative) {
+    if (!ours?.session_id || this._open.has(context) || this._binding.has(context) || context.model.collaborative) {
       return;
     }
-    const row = await this.api.session(ours.session_id).catch(() => null);
-    if (row?.notebook_path !== panel.context.localPath || row.access === 'read' || panel.isDisposed) {
-      return;
+    this._binding.add(context);
+    try {
+      const row = await this.api.session(ours.session_id).catch(() => null);
+      if (row?.notebook_path === context.localPath && row.access !== 'read' && !panel.isDisposed) {
+        this._open.set(context, new LiveNotebook(this.api, this.contents, panel, ours.session_id, ours.revision ?? 0));
+      }
+    } finally {
+      this._binding.delete(context);
     }
-    const live = new LiveNotebook(this.api, this.contents, panel, ours.session_id, ours.revision ?? 0);
-    this._open.add(live);
-    panel.disposed.connect(() => {
-      this._open.delete(live);
-      live.dispose();
-    });
   }
 
-  private _open = new Set<LiveNotebook>();
+  private async _look(panel: NotebookPanel): Promise<void> {
+    await panel.context.ready;
+    const { context } = panel;
+    if (panel.isDisposed || this._seen.has(context)) {
+      return;
+    }
+    this._seen.add(context);
+    context.model.metadataChanged.connect((_, { key }) => {
+      const live = this._open.get(context);
+      const tab = (context.model.getMetadata('cellwright') as Mark | undefined)?.tab;
+      if (key !== 'cellwright' || (live && tab === live.tab)) {
+        return;
+      }
+      // Adopted by a session; or put back to what the file, or a checkpoint of it, held.
+      note(context.model);
+      this._close(context);
+      void this.bind(panel);
+    });
+    context.disposed.connect(() => this._close(context));
+    await this.bind(panel);
+  }
+
+  private _close(context: Context): void {
+    this._open.get(context)?.dispose();
+    this._open.delete(context);
+  }
+
+  private _open = new Map<Context, LiveNotebook>();
+  private _binding = new Set<Context>();
+  private _seen = new WeakSet<Context>();
 }
 
 export class LiveNotebook {
@@ -74,191 +102,199 @@ export class LiveNotebook {
     revision: number
   ) {
     const { context } = panel;
-    this._edits = new NotebookEdits(context.model, names => this._fetch(names));
-    this._save = new Debouncer(() => this._write(), SAVE_AFTER_MS);
+    this._context = context;
+    this._model = context.model;
+    this._edits = new NotebookEdits(this._model, names => this._fetch(names));
+    this._debouncer = new Debouncer(() => this._write(), SAVE_AFTER_MS);
+    this._plainSave = context.save;
+    context.save = () => this._save();
+    this._model.metadataChanged.connect(this._onMetadata, this);
     this._mark(revision);
-    this._users = context.model.dirty;
-    context.model.sharedModel.changed.connect(this._onChange, this);
-    context.saveState.connect((_, state) => {
-      this._saving = state === 'started';
-      if (state === 'started') {
-        this._users = this._unsaved = false;
-      } else if (state === 'failed') {
-        this._users = true;
-      }
-    });
-    this._socket = new SessionSocket(after => api.socket(session, after), revision);
-    this._socket.linkChanged.connect((_, link) => {
-      this._writer = false;
-      if (link === 'open') {
-        this._socket.say({
-          type: 'document.claim',
-          id: 'claim',
-          path: context.localPath,
-          tab_id: this._tab,
-          revision: this._socket.after
-        });
-      }
-    });
-    this._socket.told.connect((_, told) => {
-      this._queue = this._queue.then(() => this._take(told)).catch(error => console.error('Cellwright:', error));
-    });
-    this._socket.open();
+    this._socket = this._follow(revision);
     this._onVisible = () => document.visibilityState === 'visible' && this._socket.wake();
     document.addEventListener('visibilitychange', this._onVisible);
     void this._attach();
   }
 
-  /** Saves what was typed since the last save. */
+  readonly tab = UUID.uuid4();
+
+  /** Saves what was typed since the last save, and waits until that is done. */
   async saveTyped(): Promise<void> {
-    await this._queue;
-    if (this.panel.context.model.dirty) {
+    await Promise.race([this._queue, new Promise(resolve => setTimeout(resolve, WAIT_MS))]);
+    await this._saving;
+    if (!this._disposed && (this._model.dirty || this._edits.differs)) {
       await this._write();
     }
   }
 
-  private _onChange(_: unknown, change: NotebookChange): void {
-    if (this._edits.applying || this._marking) {
-      return;
+  dispose(): void {
+    this._disposed = true;
+    document.removeEventListener('visibilitychange', this._onVisible);
+    clearTimeout(this._again);
+    this._debouncer.dispose();
+    this._socket.close();
+    this._context.save = this._plainSave;
+    if (!this._model.isDisposed) {
+      this._model.metadataChanged.disconnect(this._onMetadata, this);
     }
-    const names = Object.keys(change).filter(name => change[name as keyof NotebookChange] !== undefined);
-    if (names.every(name => name === 'stateChange')) {
-      return; // Whether it is saved, not what it holds.
-    }
-    const keys = [...(change.metadataChange?.keys() ?? [])];
-    if (names.every(name => name.startsWith('metadata')) && keys.every(key => OF_KERNEL.includes(key))) {
-      // JupyterLab notes which kernel the tab has: nothing that is to be saved.
-      const { model } = this.panel.context;
-      queueMicrotask(() => (model.dirty = model.dirty && (this._users || this._unsaved)));
-      return;
-    }
-    this._users = true;
   }
 
-  dispose(): void {
-    this.panel.context.model?.sharedModel?.changed.disconnect(this._onChange, this);
-    document.removeEventListener('visibilitychange', this._onVisible);
-    this._save.dispose();
+  private _follow(after: number): SessionSocket {
+    const socket = new SessionSocket(from => this.api.socket(this.session, from), after);
+    socket.linkChanged.connect((_, link) => {
+      this._writer = false;
+      if (link === 'open') {
+        const path = this._context.localPath;
+        socket.say({ type: 'document.claim', id: 'claim', path, tab_id: this.tab, revision: socket.after });
+      }
+    });
+    socket.told.connect((_, told) => {
+      this._queue = this._queue.then(async () => {
+        if (socket === this._socket && !this._disposed) {
+          await this._take(told).catch(error => this._stumble(error));
+        }
+      });
+    });
+    socket.open();
+    return socket;
+  }
+
+  /** An event could not be applied whole: nothing after it is, until it was told again. */
+  private _stumble(error: unknown): void {
+    console.warn('Cellwright could not follow the session, and tries again:', error);
     this._socket.close();
+    this._writer = false;
+    this._again = setTimeout(() => {
+      if (!this._disposed) {
+        this._socket = this._follow(this._followed);
+      }
+    }, AGAIN_MS);
   }
 
   private async _take(told: Told): Promise<void> {
-    const { model } = this.panel.context;
-    if (this.panel.isDisposed || !model) {
-      return;
-    }
-    if (told.event === 'document.joined') {
-      this._writer = told.data.writer;
-      await this._adopt();
-      if (this._writer && model.dirty) {
-        void this._save.invoke();
-      }
-      return;
-    }
-    if (told.event === 'notebook.saved') {
-      await this._adopt();
-      if (!this._users && !this._saving && told.data.revision >= this._followed) {
-        this._unsaved = false;
-        model.dirty = false; // All that stands here is in the file.
-      }
-      return;
-    }
-    if (told.event === 'kernel.changed') {
-      void this._attach();
-      return;
+    switch (told.event) {
+      case 'document.joined':
+        this._writer = told.data.writer;
+        await this._adopt();
+        if (this._writer && this._model.dirty) {
+          void this._debouncer.invoke();
+        }
+        return;
+      case 'notebook.saved':
+        await this._adopt();
+        if (!this._saving && told.data.revision >= this._followed && !this._edits.differs) {
+          this._model.dirty = false; // All that stands here is in the file.
+        }
+        return;
+      case 'kernel.changed':
+        void this._attach();
+        return;
     }
     const changed = await this._edits.take(told);
-    if (told.id !== null && ['cell.started', 'cell.completed', 'cells.edited'].includes(told.event)) {
+    if (told.id !== null && CHANGES.includes(told.event)) {
       this._mark(told.id);
     }
-    this._unsaved ||= changed;
     if (changed && this._writer) {
-      void this._save.invoke();
+      void this._debouncer.invoke();
     }
   }
 
   /** Notes in the notebook up to where it follows the log, and in which tab: saves are merged by that. */
   private _mark(revision: number): void {
-    const { model } = this.panel.context;
-    const clean = !model.dirty;
-    const ours = model.getMetadata('cellwright') ?? {};
+    const clean = !this._model.dirty;
+    const ours = this._model.getMetadata('cellwright') ?? {};
     this._followed = revision;
-    this._marking = true;
-    model.sharedModel.transact(() => model.setMetadata('cellwright', { ...ours, revision, tab: this._tab }), false);
-    this._marking = false;
+    this._model.sharedModel.transact(
+      () => this._model.setMetadata('cellwright', { ...ours, revision, tab: this.tab }),
+      false
+    );
     if (clean) {
-      model.dirty = false;
+      this._model.dirty = false;
+    }
+  }
+
+  /** JupyterLab notes which kernel the tab has: nothing that is to be saved. */
+  private _onMetadata(_: unknown, { key }: { key: string }): void {
+    if (KERNEL_KEYS.includes(key) && !this._edits.differs) {
+      queueMicrotask(() => {
+        if (!this._disposed && !this._edits.differs) {
+          this._model.dirty = false;
+        }
+      });
     }
   }
 
   private async _write(): Promise<void> {
-    const { context } = this.panel;
-    if (this.panel.isDisposed || context.model.readOnly) {
+    if (this._disposed || this._model.readOnly) {
       return;
     }
-    if (this._saving) {
-      void this._save.invoke();
-      return;
+    await this._context.save().catch(error => console.warn('Cellwright could not save the notebook:', error));
+  }
+
+  /** What stands in for the context's `save`, whoever calls it: one at a time, and nothing typed meanwhile is forgotten. */
+  private async _save(): Promise<void> {
+    while (this._saving) {
+      await this._saving.catch(() => undefined);
     }
-    await this._adopt();
-    await context.save().catch(error => console.warn('Cellwright could not save the notebook:', error));
+    const saving = (async () => {
+      await this._adopt();
+      this._edits.sending();
+      const before = this._edits.signature;
+      await this._plainSave.call(this._context);
+      if (!this._disposed && this._edits.signature !== before) {
+        this._model.dirty = true;
+      }
+    })();
+    this._saving = saving;
+    try {
+      await saving;
+    } finally {
+      this._saving = null;
+    }
   }
 
   /** Takes the file's new hash as known: all that is in the file is in the log, and comes as events. */
   private async _adopt(): Promise<void> {
-    const { context } = this.panel;
-    if (this._saving) {
-      return;
-    }
-    const there = await this.contents.get(context.path, { content: false, hash: true }).catch(() => null);
-    const held = context.contentsModel;
-    if (there && held && there.hash && there.hash !== held.hash && !this._saving) {
+    const there = await this.contents.get(this._context.path, { content: false, hash: true }).catch(() => null);
+    const held = this._context.contentsModel;
+    if (there?.hash && held && there.hash !== held.hash) {
       // The context has no public way to learn of a save that its own server made.
-      (context as any)._contentsModel = {
-        ...held,
-        hash: there.hash,
-        hash_algorithm: there.hash_algorithm,
-        last_modified: there.last_modified
-      };
+      const { hash, hash_algorithm, last_modified } = there;
+      (this._context as any)._contentsModel = { ...held, hash, hash_algorithm, last_modified };
     }
   }
 
   /** Attaches the tab to the session's kernel, where that lives. */
   private async _attach(): Promise<void> {
-    const { sessionContext } = this.panel.context;
+    const { sessionContext } = this._context;
     const kernel = await this.api.kernel(this.session).catch(() => null);
     await sessionContext.ready;
-    if (
-      kernel?.id &&
-      ATTACHABLE.includes(kernel.status) &&
-      sessionContext.session?.kernel?.id !== kernel.id &&
-      !this.panel.isDisposed
-    ) {
+    const here = sessionContext.session?.kernel?.id;
+    if (kernel?.id && ATTACHABLE.includes(kernel.status) && here !== kernel.id && !this._disposed) {
       await sessionContext.changeKernel({ id: kernel.id }).catch(() => undefined);
     }
   }
 
+  /** Large values of outputs; fails where one of them cannot be had. */
   private async _fetch(names: string[]): Promise<Map<string, ArrayBuffer>> {
-    const found = names.map(async name => {
-      const bytes = await this.api.bytes(`sessions/${this.session}/objects/${name}`).catch(() => new ArrayBuffer(0));
-      return [name, bytes] as const;
-    });
+    const found = names.map(
+      async name => [name, await this.api.bytes(`sessions/${this.session}/objects/${name}`)] as const
+    );
     return new Map(await Promise.all(found));
   }
 
-  private readonly _tab = UUID.uuid4();
+  private readonly _context: Context;
+  private readonly _model: INotebookModel;
   private readonly _edits: NotebookEdits;
-  private readonly _socket: SessionSocket;
-  private readonly _save: Debouncer;
+  private readonly _debouncer: Debouncer;
+  private readonly _plainSave: () => Promise<void>;
   private readonly _onVisible: () => void;
+  private _socket: SessionSocket;
   private _queue: Promise<void> = Promise.resolve();
+  private _saving: Promise<void> | null = null;
   private _writer = false;
-  private _marking = false;
+  private _disposed = false;
   /** Up to which event the notebook follows the log. */
   private _followed = 0;
-  /** Whether changes of ours are not in the file yet. */
-  private _unsaved = false;
-  /** Whether the user changed something since the last save. */
-  private _users = false;
-  private _saving = false;
+  private _again: ReturnType<typeof setTimeout> | undefined;
 }

@@ -1,0 +1,114 @@
+"""Makes the README's pictures: `python -m tests.browser.screenshots docs/images`, of a real JupyterLab.
+
+The demo's session is a rehearsal (recorded replies); the turn under way and the error are a scripted model's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.browser.conftest import EXTENSION, chromium
+from tests.browser.lab import SLOW_MS, Lab, LabServer
+from tests.doubles.openai_server import OpenAIServer, Say, cell
+
+SIZE = {"width": 1280, "height": 800}
+TRAINING = """
+import time
+for epoch in range(1, 9):
+    print(f"epoch {epoch}: loss {1 / epoch:.3f}", flush=True)
+    time.sleep(0.6)
+"""
+
+
+class Pictures:
+    """A folder of them."""
+
+    def __init__(self, page: Page, folder: Path) -> None:
+        self._page, self._folder = page, folder
+
+    def take(self, name: str) -> None:
+        self._page.mouse.move(0, 0)
+        self._page.wait_for_timeout(600)
+        self._page.screenshot(path=str(self._folder / f"{name}.png"))
+        print(name)
+
+
+def penguins(lab: Lab) -> str:
+    """The demo's session, with its file."""
+    demo = files("cellwright.server.demo")
+    recording = json.loads((demo / "penguins.rehearsal.json").read_text())
+    questions = [turn["query"] for turn in recording["turns"]]
+    fields = {"title": "Palmer penguins", "model": "rehearsal:penguins", "metadata": {"suggestions": questions}}
+    session = str(lab.server.call("POST", "/sessions", json=fields)["id"])
+    table = {"file": ("penguins.csv", (demo / "penguins.csv").read_bytes())}
+    lab.server.call("POST", f"/sessions/{session}/upload", files=table)
+    return session
+
+
+def main(folder: Path) -> None:
+    """All pictures, by one run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as made, OpenAIServer() as model, sync_playwright() as playwright:
+        (Path(made) / "root").mkdir()
+        keys = {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": model.url, "CELLWRIGHT_API_KEY": "sk"}
+        places = (Path(made), Path(made) / "root", Path(made) / "data")
+        server = LabServer(*places, labextensions=EXTENSION / "labextensions", **keys)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        try:
+            server.start()
+            page = browser.new_page(viewport=SIZE)
+            story(Lab(page, server, "pictures"), model, Pictures(page, folder))
+        finally:
+            browser.close()
+            server.stop()
+
+
+def story(lab: Lab, model: OpenAIServer, pictures: Pictures) -> None:
+    """One after the other, each begun where the former ended."""
+    session = penguins(lab)
+    lab.open()
+    lab.choose(session)
+    pictures.take("first-start")
+    for n in (1, 2):
+        lab.panel.locator(".jp-Cellwright-suggestion").click()
+        lab.ended(n)
+    lab.page.wait_for_timeout(500)
+    pictures.take("finished-turn")
+    lab.open_notebook()
+    lab.page.keyboard.press("Escape")
+    lab.page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+    figure = lab.cells.filter(has=lab.page.locator(".jp-OutputArea img")).first
+    if figure.count():
+        figure.scroll_into_view_if_needed()
+    pictures.take("live-notebook")
+    lab.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    lab.page.wait_for_timeout(1_500)
+    pictures.take("dark")
+    lab.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+    lab.page.wait_for_timeout(1_000)
+    lab.tab("Variables")
+    lab.panel.locator(".jp-Cellwright-variables .jp-Cellwright-fold").first.click()
+    pictures.take("variables")
+    lab.tab("Artifacts")
+    pictures.take("artifacts")
+    lab.new_chat()
+    model.script([cell(TRAINING, "Train a small model", thinking="Eight epochs will do.")])
+    lab.ask("Train it, and tell me how the loss falls.")
+    expect(lab.turn(1).get_by_text("epoch 4")).to_be_visible(timeout=SLOW_MS)
+    pictures.take("under-way")
+    lab.turn(1).get_by_role("button", name="Stop").click()
+    lab.ended(1, "stopped")
+    model.script([cell("frame = load('missing.csv')", "Load the file"), Say(status=401)])
+    lab.ask("Now with the other file.")
+    lab.ended(2, "failed")
+    pictures.take("error")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
