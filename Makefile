@@ -80,10 +80,11 @@ fix: $(VENV)/dev.stamp extension/lab/node_modules/.package-lock.json ## Format, 
 	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
 	@touch $@
 
-bench: $(VENV)/dev.stamp .peers/stamp ## Measure, beside peers in the same run
+bench: $(VENV)/dev.stamp .peers/stamp labextension ## Measure, beside peers in the same run
 	@$(BIN)/python -m benchmarks.kernels --peers .peers/bin/python
 	@$(BIN)/python -m benchmarks.copies
 	@$(BIN)/python -m benchmarks.path
+	@$(BIN)/python -m benchmarks.lab
 
 services: $(VENV)/dev.stamp ## Start Postgres, Redis and an S3 server on private ports, until Ctrl-C
 	@$(BIN)/python -m tests.services

@@ -61,6 +61,8 @@ def test_with_the_keyboard_alone(lab: Lab, model: OpenAIServer) -> None:
     lab.page.goto(f"{lab.server.url}lab/workspaces/{lab.workspace}?token={lab.server.token}&reset")
     lab.page.wait_for_function("window.jupyterapp?.commands.hasCommand('cellwright:show')")
     lab.page.evaluate("window.jupyterapp.restored")
+    expect(lab.page.locator(".jp-Launcher")).to_be_visible(timeout=SLOW_MS)
+    lab.page.wait_for_timeout(2_000)  # JupyterLab gives its launcher the focus when all else is done.
     lab.page.locator("body").press("Control+Alt+j")
     new = lab.panel.locator("[aria-label='New chat']").first
     expect(new).to_be_visible(timeout=SLOW_MS)

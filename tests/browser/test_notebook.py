@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from cellwright.notebooks.document import digest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.browser.lab import SLOW_MS, Lab, LabServer
+from tests.browser.lab import NOTEBOOK, SLOW_MS, Lab, LabServer
 from tests.doubles.openai_server import OpenAIServer, Say, cell
 
 SLOW_CELL = "import time\nfor i in range(8):\n    print('step', i, flush=True)\n    time.sleep(0.25)"
@@ -240,6 +241,97 @@ def test_an_adopted_notebook(lab: Lab, jupyter: LabServer, model: OpenAIServer) 
     assert lab.in_tab() == lab.in_file() == held(lab, session)
     assert {"own = 5", "typed_before = 6", "mine = 7"} <= {source for _, source in lab.in_tab()}
     lab.no_dialog()
+
+
+def test_large_outputs(lab: Lab, model: OpenAIServer) -> None:
+    """Outputs that the log keeps elsewhere are whole in the tab and the file, and are nobody's edit."""
+    session = begun(lab, model)
+    model.script([cell("print('large ' * 40_000)", "Print much"), Say("Printed.")])
+    lab.ask("Print much.")
+    lab.ended(2)
+    lab.saved()
+    path = lab.server.root / lab.server.call("GET", f"/sessions/{session}")["notebook_path"]
+    (output,) = next(c for c in json.loads(path.read_text())["cells"] if "large" in "".join(c["source"]))["outputs"]
+    assert "".join(output["text"]) == "large " * 40_000 + "\n"
+    edits = [event for event in lab.server.events(session) if event["type"] == "cells.edited"]
+    assert "user" not in {event["author"] for event in edits}
+
+
+def test_large_outputs_that_do_not_come_at_once(lab: Lab, model: OpenAIServer) -> None:
+    """Where they cannot be had, the tab waits and asks again; it never saves an empty output in their place."""
+    session = begun(lab, model)
+    failures = iter([True, True])
+
+    def fail_at_first(route: Route) -> None:
+        if next(failures, False):
+            route.abort()
+        else:
+            route.continue_()
+
+    lab.page.route("**/objects/*", fail_at_first)
+    model.script([cell("print('large ' * 40_000)", "Print much"), Say("Printed.")])
+    lab.ask("Print much.")
+    lab.ended(2)
+    expect(lab.cells.filter(has_text="Printed.")).to_have_count(1, timeout=SLOW_MS)
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    edits = [event for event in lab.server.events(session) if event["type"] == "cells.edited"]
+    assert "user" not in {event["author"] for event in edits}
+
+
+def test_put_back_to_the_file(lab: Lab, model: OpenAIServer) -> None:
+    """A tab that is loaded from the disk again follows from there: nothing looks as if the user had deleted it."""
+    session = begun(lab, model)
+    lab.page.route("**/api/contents/**", lambda r: r.abort() if r.request.method == "PUT" else r.continue_())
+    model.script([cell("second = 2", "Second"), Say("Done.")])
+    lab.ask("Second.")
+    lab.ended(2)
+    expect(lab.cells).to_have_count(6)
+    lab.page.unroute_all()
+    lab.page.evaluate(f"{NOTEBOOK}.context.revert()")
+    model.script([cell("third = 3", "Third"), Say("Done.")])
+    lab.ask("Third.")
+    lab.ended(3)
+    expect(lab.cells).to_have_count(9)
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+
+
+def test_typing_while_it_is_saved(lab: Lab, model: OpenAIServer) -> None:
+    """What is typed while a save is under way is unsaved afterwards, and reaches the log with the next one."""
+    session = begun(lab, model)
+    lab.page.route("**/api/contents/**", slowly)
+    lab.type_cell("slow = 1")
+    lab.page.keyboard.press("Control+s")
+    lab.page.keyboard.type("  # typed during the save", delay=60)
+    lab.page.wait_for_timeout(2_500)
+    lab.page.unroute_all()
+    assert lab.page.evaluate(f"{NOTEBOOK}.model.dirty")
+    model.script([Say("I see.")])
+    lab.ask("What is there?")
+    lab.ended(2)
+    assert "typed during the save" in json.dumps(model.requests[-1])
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
+
+
+def slowly(route: Route) -> None:
+    time.sleep(0.4)
+    route.continue_()
+
+
+def test_the_kernel_restarted_by_the_user(lab: Lab, model: OpenAIServer) -> None:
+    """JupyterLab's own restart is noticed: variables are gone, the notebook stays, and the agent is told."""
+    session = begun(lab, model)
+    lab.command("notebook:restart-kernel")
+    lab.page.locator(".jp-Dialog .jp-mod-warn, .jp-Dialog .jp-mod-accept").last.click()
+    lab.page.wait_for_timeout(2_000)
+    model.script([cell("'x' in globals()", "Look for x"), Say("It is gone.")])
+    lab.ask("Is x there?")
+    lab.ended(2)
+    expect(lab.cells.filter(has_text="False")).to_have_count(1)
+    lab.saved()
+    assert lab.in_tab() == lab.in_file() == held(lab, session)
 
 
 def cut(page: Page) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -90,7 +92,8 @@ def test_the_wheel_holds_the_front_end(labextensions: Path, tmp_path: Path) -> N
     source = tmp_path / "source"
     ignore = shutil.ignore_patterns(".git", ".venv", ".peers", "node_modules", "build", "*.egg-info", "demo-workspace")
     shutil.copytree(ROOT, source, ignore=ignore, symlinks=True)
-    done = subprocess.run([*build, str(source)], capture_output=True, text=True)
+    home = {**os.environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir}  # npm keeps its settings there.
+    done = subprocess.run([*build, str(source)], capture_output=True, text=True, env=home)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as held:

@@ -216,9 +216,15 @@ export class CellwrightPanel extends Widget {
   }
 
   /** Puts the cursor into the question, as soon as that is drawn. */
-  focusInput(): void {
+  focusInput(frames = 60): void {
     const chat = this._chat;
-    void chat?.renderPromise?.then(() => requestAnimationFrame(() => chat === this._chat && this.chat?.input.focus()));
+    requestAnimationFrame(() => {
+      const field = chat?.node.querySelector('textarea');
+      field?.focus();
+      if (chat === this._chat && frames > 0 && document.activeElement !== field) {
+        this.focusInput(frames - 1);
+      }
+    });
   }
 
   /** Opens a session's notebook, attached to the session's kernel, at a cell if one is named. */

@@ -437,7 +437,7 @@ function Ending({ turn }: { turn: TurnView }): JSX.Element | null {
       role={turn.status === 'failed' ? 'alert' : undefined}
     >
       <strong>{words[turn.status]}</strong>
-      {cause ? ` — ${cause}` : ''}
+      {cause && turn.status !== 'stopped' ? ` — ${cause}` : ''}
       {turn.status !== 'failed' && <div>{trans.__('What ran before stays: cells, variables and files.')}</div>}
       {noModel && (
         <div>

@@ -242,13 +242,9 @@ export class SessionFold {
       }
       case 'attempt.discarded':
         turn.steps = turn.steps.filter(step => !(step.kind === 'message' && step.id === data.message_id));
-        this._note(
-          turn,
-          'warning',
-          data.retry_in_s === null
-            ? `The model failed: ${data.reason}`
-            : `The model failed, and is asked again: ${data.reason}`
-        );
+        if (data.retry_in_s !== null) {
+          this._note(turn, 'warning', `The model failed, and is asked again: ${data.reason}`);
+        }
         break;
       case 'approval.requested':
         this._quiet(turn, data.message_id);
