@@ -30,9 +30,7 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
       }
       shown.content.model?.sharedModel.insertCell(shown.content.activeCellIndex + 1, { cell_type: 'code', source });
       return true;
-    },
-    openSettings: () => void app.commands.execute('settingeditor:open', { query: 'Cellwright' }),
-    openFile: path => void documents.openOrReveal(path)
+    }
   };
   const panel: CellwrightPanel = new CellwrightPanel({
     api,

@@ -13,7 +13,6 @@ import { IStatusBar } from '@jupyterlab/statusbar';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { addCommands, Commands } from './commands';
-import { cellwrightIcon } from './icons';
 import { note } from './notebook/held';
 import { Sidebar } from './sidebar';
 import { StatusItem } from './status';
@@ -109,4 +108,3 @@ function watch(sidebar: Sidebar, notebooks: INotebookTracker): void {
 }
 
 export default plugin;
-export { cellwrightIcon };

@@ -14,9 +14,6 @@ export interface Services {
   openNotebook(session: SessionModel, cell?: string): Promise<void>;
   /** Puts code into the notebook that is in front; false where there is none. */
   insertCode(source: string): boolean;
-  /** Opens JupyterLab's settings at ours. */
-  openSettings(): void;
-  openFile(path: string): void;
 }
 
 export const ServicesContext = createContext<Services | null>(null);

@@ -419,12 +419,11 @@ export function TurnEnd(props: TurnProps): JSX.Element | null {
 }
 
 function Ending({ turn }: { turn: TurnView }): JSX.Element | null {
-  const { trans, openSettings } = useServices();
+  const { trans } = useServices();
   if (turn.status === 'completed') {
     return null;
   }
   const cause = turn.cause ?? '';
-  const noModel = /no model is (set|chosen|configured)|CELLWRIGHT_MODEL/i.test(cause);
   const words: Record<string, string> = {
     failed: trans.__('The turn failed'),
     stopped: trans.__('Stopped'),
@@ -439,14 +438,6 @@ function Ending({ turn }: { turn: TurnView }): JSX.Element | null {
       <strong>{words[turn.status]}</strong>
       {cause && turn.status !== 'stopped' ? ` — ${cause}` : ''}
       {turn.status !== 'failed' && <div>{trans.__('What ran before stays: cells, variables and files.')}</div>}
-      {noModel && (
-        <div>
-          {trans.__('Set CELLWRIGHT_MODEL and CELLWRIGHT_API_KEY where the Jupyter server starts.')}{' '}
-          <button className="jp-Cellwright-link" onClick={openSettings}>
-            {trans.__('Settings')}
-          </button>
-        </div>
-      )}
     </div>
   );
 }

@@ -28,16 +28,20 @@ export function Variables({ session }: { session: SessionModel }): JSX.Element {
           {problem}
         </div>
       )}
+      {held.length > 0 && (
+        <div className="jp-Cellwright-facts">
+          <span>{trans._n('%1 variable', '%1 variables', held.length)}</span>
+          <span className="jp-Cellwright-tools">
+            <IconButton icon={refreshIcon} label={trans.__('Look again')} onClick={load} />
+          </span>
+        </div>
+      )}
       {held.length === 0 && !problem ? (
         <div className="jp-Cellwright-empty">
           {trans.__('What the agent and you define in this session is listed here.')}
         </div>
       ) : (
         <table className="jp-Cellwright-variables">
-          <caption>
-            {trans._n('%1 variable', '%1 variables', held.length)}
-            <IconButton icon={refreshIcon} label={trans.__('Look again')} onClick={load} />
-          </caption>
           <thead>
             <tr>
               <th scope="col">{trans.__('Name')}</th>
@@ -94,7 +98,7 @@ function Row({
             )}
           </button>
         </th>
-        <td>{variable.type}</td>
+        <td title={variable.type}>{variable.type.replace(/^.*\./, '')}</td>
         <td>{shape(variable.shape)}</td>
         <td>{bytes(variable.size_bytes)}</td>
       </tr>
