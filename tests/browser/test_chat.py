@@ -30,7 +30,7 @@ def test_a_turn(lab: Lab, model: OpenAIServer) -> None:
     lab.ask("How did sales develop?")
     answer = lab.ended(1)
     for _ in range(2):
-        expect(lab.panel.get_by_text("How did sales develop?")).to_be_visible()
+        expect(lab.panel.locator(".jp-chat-message", has_text="How did sales develop?")).to_be_visible()
         expect(lab.turn(1).locator(".jp-Cellwright-outputs img")).to_be_visible()
         expect(lab.turn(1).locator(".jp-Cellwright-outputs table")).to_be_visible()
         expect(answer.locator(".jp-chat-rendered-message strong")).to_have_text("tripled")
