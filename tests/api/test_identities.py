@@ -65,6 +65,7 @@ def things(jupyter: JupyterServer, _model: OpenAIServer) -> dict[str, str]:
         "session": session,
         "turn": turn,
         "artifact": ended["artifacts"][0],
+        "sha256": jupyter.call("GET", f"/artifacts/{ended['artifacts'][0]}")["sha256"],
         "message": message,
         "share": share,
         "name": "x",
