@@ -69,10 +69,7 @@ def sizes() -> None:
 def main() -> None:
     sizes()
     with tempfile.TemporaryDirectory() as made, OpenAIServer() as model, sync_playwright() as playwright:
-        folder = Path(made)
-        keys = {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": model.url, "CELLWRIGHT_API_KEY": "sk"}
-        (folder / "root").mkdir()
-        server = LabServer(folder, folder / "root", folder / "data", labextensions=EXTENSION / "labextensions", **keys)
+        server = LabServer.fresh(Path(made), labextensions=EXTENSION / "labextensions", **model.settings)
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         try:
             server.start()

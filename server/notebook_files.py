@@ -195,7 +195,8 @@ class NotebookFiles:
             session = session.model_copy(update={"revision": await self._revision(session)})
             encoded = codec.encode(await self.document(session, session.revision))
             told = await write({**model, "content": encoded})
-            self._saved[session.id] = (session.revision, told["last_modified"])
+            here = await ensure_async(self._contents.get(session.notebook_path, content=False))
+            self._saved[session.id] = (session.revision, here["last_modified"])
             named = digest(encoded)
             if self._written.get(session.id) != named:
                 # Whoever else has it open must know, or is told that the file changed.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -40,6 +41,25 @@ class JupyterServer:
             trust_env=False,
         )
 
+    @classmethod
+    def fresh(cls, folder: Path, cluster: Path | None = None, **more: Any) -> Self:
+        """A server with a root and data of its own, the latter begun as a copy of `cluster`."""
+        (folder / "root").mkdir()
+        if cluster is not None:
+            shutil.copytree(cluster, folder / "data")
+        return cls(folder, folder / "root", folder / "data", **more)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}{self.base}"
@@ -49,7 +69,7 @@ class JupyterServer:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, *arguments: str, **environment: str) -> JupyterServer:
+    def start(self, *arguments: str, **environment: str) -> Self:
         """Starts the server, and waits until it answers."""
         self.begin(*arguments, **environment)
         assert self._process is not None
@@ -65,7 +85,7 @@ class JupyterServer:
             time.sleep(0.05)
         raise AssertionError(f"the server did not answer:\n{self.log.read_text()[-3_000:]}")
 
-    def begin(self, *arguments: str, **environment: str) -> JupyterServer:
+    def begin(self, *arguments: str, **environment: str) -> Self:
         """Starts the server's process."""
         env = {
             **os.environ,

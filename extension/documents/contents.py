@@ -49,11 +49,19 @@ async def merged(
     path: str,
     write: Callable[[dict[str, Any]], Awaitable[Any]],
 ) -> Any:
-    """Writes a notebook as it is when both sides are joined; what the contents manager answered."""
+    """Writes a notebook as it is when both sides are joined; what the contents manager answered.
+
+    Whatever goes wrong in joining them, what the user saved is written; only where that fails, the save does.
+    """
     written: list[Any] = []
+    refused: list[Exception] = []
 
     async def once(joined: dict[str, Any]) -> Any:
-        written.append(await write(joined))
+        try:
+            written.append(await write(joined))
+        except Exception as error:
+            refused.append(error)
+            raise
         return written[0]
 
     try:
@@ -62,6 +70,10 @@ async def merged(
             return await app.notebooks.take(session, model, once)
     except (CellwrightError, InvalidNotebook) as error:
         log.warning("save_not_merged", path=path, error=str(error))
+    except Exception:
+        if refused:
+            raise
+        log.exception("save_not_merged", path=path)
     return written[0] if written else await write(model)
 
 

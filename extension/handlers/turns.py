@@ -16,6 +16,9 @@ from cellwright.server.errors import Invalid
 from pydantic import BaseModel, Field
 
 MAX_QUERY_CHARACTERS = 200_000
+MAX_LOG_BYTES = 8 * 1024 * 1024
+"""Of a page of the log; more only where one turn alone has more."""
+
 IMAGES = {
     "image/png": b"\x89PNG",
     "image/jpeg": b"\xff\xd8\xff",
@@ -222,7 +225,8 @@ async def logged(call: Call) -> LogPage:
     before = call.query.before
     if before is not None and before > session.turn_count:
         raise Invalid(f"The session has {session.turn_count} turns.")
-    first = max(1, (before or session.turn_count + 1) - call.query.turns)
+    end = before or session.turn_count + 1
+    first = await call.app.log.first_within(session.id, max(1, end - call.query.turns), end, MAX_LOG_BYTES)
     records = await call.app.log.of_turns(session.id, first, before)
     events = [LoggedEvent(event=kind, id=number, data=data) for kind, data, number in sse.told(records)]
     return LogPage(events=events, first_turn=first, turn_count=session.turn_count)
@@ -325,7 +329,7 @@ ROUTES = [
         "GET",
         "/sessions/{session}/log",
         logged,
-        "What happened in the last turns: every durable event, as the socket tells it",
+        "What happened in the last turns, as the socket tells it; fewer turns where they are large",
         LogQuery,
         None,
         LogPage,

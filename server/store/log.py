@@ -121,6 +121,15 @@ class Log:
             rows = await connection.fetch(SQL.events_through, session_id, (begins or WHOLE) - 1, (ends or WHOLE) - 1)
         return [_record(row) for row in rows]
 
+    async def first_within(self, session_id: SessionId, first: int, before: int, limit_bytes: int) -> int:
+        """The first of the turns from `first` to before `before` from which on all of them fit into `limit_bytes`.
+
+        The last turn is in any case among them.
+        """
+        async with postgres.acquired(self._pool) as connection:
+            fits = await connection.fetchval(SQL.first_turn_within, session_id, first, before, limit_bytes)
+        return max(first, before - 1) if fits is None else int(fits)
+
     async def turn_at(self, session_id: SessionId, seq: int) -> list[Record]:
         """How far the turn was that event `seq` belongs to: its start, iterations and end up to there."""
         async with postgres.acquired(self._pool) as connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,22 +15,9 @@ UPLOAD_LIMIT_BYTES = 3_000_000
 
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory: pytest.TempPathFactory, cluster: Path, _model: OpenAIServer) -> Iterator[JupyterServer]:
-    folder = tmp_path_factory.mktemp("api")
-    shutil.copytree(cluster, folder / "data")
-    (folder / "root").mkdir()
-    server = JupyterServer(
-        folder,
-        folder / "root",
-        folder / "data",
-        CELLWRIGHT_MODEL="openai/scripted",
-        CELLWRIGHT_API_BASE=_model.url,
-        CELLWRIGHT_API_KEY="sk-very-secret",
-        CELLWRIGHT_UPLOAD_LIMIT_BYTES=str(UPLOAD_LIMIT_BYTES),
-    )
-    try:
-        yield server.start()
-    finally:
-        server.stop()
+    settings = {**_model.settings, "CELLWRIGHT_UPLOAD_LIMIT_BYTES": str(UPLOAD_LIMIT_BYTES)}
+    with JupyterServer.fresh(tmp_path_factory.mktemp("api"), cluster, **settings) as server:
+        yield server
 
 
 @pytest.fixture

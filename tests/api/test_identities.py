@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +15,10 @@ from cellwright.extension.routes import PREFIX, ROUTES
 from tornado import httpclient, websocket
 
 from tests.api.bodies import body_of
+from tests.doubles.identity import ARGUMENTS
 from tests.doubles.openai_server import OpenAIServer, Say, cell
 from tests.jupyter import JupyterServer
 
-CLASSES = {
-    "--ServerApp.identity_provider_class": "tests.doubles.identity.NamedUsers",
-    "--ServerApp.authorizer_class": "tests.doubles.identity.OneOnlyReads",
-}
 HERE = Path(__file__).parents[2]
 FREE_OF_SESSIONS = [route for route in ROUTES if "{" not in route.path]
 OF_SESSIONS = [route for route in ROUTES if "{" in route.path and not route.public and "/docs/" not in route.path]
@@ -34,14 +30,10 @@ def jupyter(
 ) -> Iterator[JupyterServer]:
     """A server with named users; lenient: Jupyter itself would let everybody in."""
     folder = tmp_path_factory.mktemp("identities")
-    shutil.copytree(cluster, folder / "data")
-    (folder / "root").mkdir()
-    environment = {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": _model.url, "PYTHONPATH": str(HERE)}
-    server = JupyterServer(folder, folder / "root", folder / "data", token="token-ann", **environment)
-    arguments = [f"{name}={value}" for name, value in CLASSES.items()]
+    server = JupyterServer.fresh(folder, cluster, token="token-ann", PYTHONPATH=str(HERE), **_model.settings)
     lenient = request.param == "lenient"
     try:
-        yield server.start(*arguments, f"--ServerApp.allow_unauthenticated_access={lenient}")
+        yield server.start(*ARGUMENTS, f"--ServerApp.allow_unauthenticated_access={lenient}")
     finally:
         server.stop()
 

@@ -8,7 +8,6 @@ import concurrent.futures
 import contextlib
 import io
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -35,17 +34,14 @@ def jupyter(
     _model: OpenAIServer,
     services: Services | None,
 ) -> Iterator[JupyterServer]:
-    folder = tmp_path_factory.mktemp("surface")
-    shutil.copytree(cluster, folder / "data")
-    (folder / "root").mkdir()
-    environment = {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": _model.url}
+    environment = _model.settings
     loop, stack = asyncio.new_event_loop(), contextlib.AsyncExitStack()
     if request.param == "served":
         if services is None:
             pytest.skip(f"not installed here: {', '.join(Services.missing())}")
         stores = loop.run_until_complete(stack.enter_async_context(own_stores(services)))
         environment |= {f"CELLWRIGHT_{name.upper()}": str(value) for name, value in stores.items()}
-    server = JupyterServer(folder, folder / "root", folder / "data", **environment)
+    server = JupyterServer.fresh(tmp_path_factory.mktemp("surface"), cluster, **environment)
     try:
         yield server.start()
     finally:
@@ -568,6 +564,23 @@ def test_the_log_by_turns(jupyter: JupyterServer, session: str) -> None:
     assert jupyter.http.get(f"/sessions/{session}/log", params={"before": 9}).status_code == 422
     # JupyterLab puts the time behind every address.
     assert jupyter.http.get(f"/sessions/{session}/log?turns=2&1795299368089").status_code == 200
+
+
+def test_a_page_of_the_log_is_bounded(jupyter: JupyterServer, session: str) -> None:
+    """Large turns come in smaller pages, of one turn at least; together they are all that happened."""
+    large = "x = '" + "x" * 190_000 + "'"
+    for _ in range(30):
+        jupyter.call("POST", f"/sessions/{session}/execute", json={"source": large})
+    pages: list[dict[str, Any]] = []
+    before: dict[str, int] = {}
+    while before != {"before": 1}:
+        page = jupyter.http.get(f"/sessions/{session}/log", params={"turns": 100, **before})
+        assert len(page.content) < 9_000_000
+        pages.insert(0, page.json())
+        before = {"before": page.json()["first_turn"]}
+    assert len(pages) > 1
+    told = [event["id"] for page in pages for event in page["events"]]
+    assert told == list(range(1, told[-1] + 1))
 
 
 def test_large_values_of_outputs(jupyter: JupyterServer, session: str) -> None:

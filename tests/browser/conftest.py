@@ -65,21 +65,8 @@ def jupyter(
     tmp_path_factory: pytest.TempPathFactory, cluster: Path, labextensions: Path, _lab_model: OpenAIServer
 ) -> Iterator[LabServer]:
     folder = tmp_path_factory.mktemp("lab")
-    shutil.copytree(cluster, folder / "data")
-    (folder / "root").mkdir()
-    server = LabServer(
-        folder,
-        folder / "root",
-        folder / "data",
-        labextensions=labextensions,
-        CELLWRIGHT_MODEL="openai/scripted",
-        CELLWRIGHT_API_BASE=_lab_model.url,
-        CELLWRIGHT_API_KEY="sk-very-secret",
-    )
-    try:
-        yield server.start()
-    finally:
-        server.stop()
+    with LabServer.fresh(folder, cluster, labextensions=labextensions, **_lab_model.settings) as server:
+        yield server
 
 
 @pytest.fixture

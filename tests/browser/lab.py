@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
@@ -28,7 +28,7 @@ class LabServer(JupyterServer):
         super().__init__(folder, root, data_dir, **places, **more)
         self._workspaces = folder / "workspaces"
 
-    def begin(self, *arguments: str, **environment: str) -> JupyterServer:
+    def begin(self, *arguments: str, **environment: str) -> Self:
         return super().begin(
             f"--LabApp.workspaces_dir={self._workspaces}",
             "--LabApp.expose_app_in_browser=True",
@@ -77,8 +77,8 @@ class Lab:
         self.page.evaluate("window.jupyterapp.commands.execute('cellwright:show')")
         expect(self.panel.locator(".jp-Cellwright-header")).to_be_visible(timeout=SLOW_MS)
 
-    def command(self, name: str) -> None:
-        self.page.evaluate("name => void window.jupyterapp.commands.execute(name)", name)
+    def command(self, name: str, **arguments: Any) -> None:
+        self.page.evaluate("([name, args]) => void window.jupyterapp.commands.execute(name, args)", [name, arguments])
 
     def new_chat(self) -> str:
         """Begins a chat; returns its session's id."""
@@ -156,6 +156,17 @@ class Lab:
         )
         self.page.wait_for_timeout(700)  # Longer than a tab gathers changes before it saves.
         self.page.wait_for_function(f"!{NOTEBOOK}.model.dirty", timeout=SLOW_MS, polling=100)
+
+    def in_log(self, session: str) -> list[tuple[str, str]]:
+        """The same, of the session's log."""
+        document = self.server.call("GET", f"/sessions/{session}/notebook")
+        return [(found["cell_type"], "".join(found["source"])) for found in document["cells"]]
+
+    def agree(self, session: str) -> None:
+        """Waits until all is saved; tab, file and log hold the same cells then, and nothing was asked."""
+        self.saved()
+        assert self.in_tab() == self.in_file() == self.in_log(session)
+        self.no_dialog()
 
     def no_dialog(self) -> None:
         """Nothing asks the user anything."""

@@ -55,10 +55,7 @@ def main(folder: Path) -> None:
     """All pictures, by one run."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made, OpenAIServer() as model, sync_playwright() as playwright:
-        (Path(made) / "root").mkdir()
-        keys = {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": model.url, "CELLWRIGHT_API_KEY": "sk"}
-        places = (Path(made), Path(made) / "root", Path(made) / "data")
-        server = LabServer(*places, labextensions=EXTENSION / "labextensions", **keys)
+        server = LabServer.fresh(Path(made), labextensions=EXTENSION / "labextensions", **model.settings)
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         try:
             server.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.lab import SLOW_MS, Lab, LabServer
 from tests.doubles.openai_server import OpenAIServer, Say, cell
@@ -246,6 +246,129 @@ def test_a_server_that_was_restarted(lab: Lab, jupyter: LabServer, model: OpenAI
     jupyter.start()
     lab.server.until_ended(lab.server.call("POST", f"/sessions/{session}/query", json={"query": "Second?"})["turn_id"])
     expect(lab.ended(2).get_by_text("Two.")).to_be_visible(timeout=SLOW_MS)
+
+
+ACTIVE = """
+from IPython.display import HTML
+HTML('''<div id="drawn">not drawn</div><script>
+  const found = [];
+  try { parent.document.title = 'taken'; found.push('page') } catch { }
+  try { localStorage.length; found.push('storage') } catch { }
+  fetch('/api/status').then(() => found.push('server')).catch(() => 0).then(() => {
+    document.getElementById('drawn').textContent = 'drawn, and reached: ' + (found.join() || 'nothing');
+  });
+</script>''')
+"""
+
+
+def test_scripts_in_outputs(lab: Lab, model: OpenAIServer) -> None:
+    """HTML with scripts is alive, in a frame that reaches neither page, nor storage, nor server."""
+    model.script([cell(ACTIVE, "Draw"), Say("Drawn.")])
+    lab.open()
+    lab.new_chat()
+    lab.ask("Draw.")
+    lab.ended(1)
+    frame = lab.turn(1).frame_locator(".jp-Cellwright-page iframe")
+    expect(frame.locator("#drawn")).to_have_text("drawn, and reached: nothing")
+    assert lab.page.title() != "taken"
+
+
+def test_an_answer_that_is_lost(lab: Lab, model: OpenAIServer) -> None:
+    """Where the server took a question but its answer was lost, the question is not there twice, nor as refused."""
+    model.script([Say("Here.")])
+    lab.open()
+    session = lab.new_chat()
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    lab.page.route("**/query?*", lose)
+    lab.ask("Are you there?")
+    lab.ended(1)
+    lab.page.unroute_all()
+    expect(lab.panel.get_by_text("This was not sent")).to_have_count(0)
+    expect(lab.panel.locator(".jp-chat-message", has_text="Are you there?")).to_have_count(1)
+    assert lab.server.call("GET", f"/sessions/{session}")["turn_count"] == 1
+
+
+def test_a_question_that_is_refused(lab: Lab, model: OpenAIServer) -> None:
+    """It stays where it was asked, with why; it can be sent again, and is asked once."""
+    model.script([Say("Here.")])
+    lab.open()
+    session = lab.new_chat()
+    lab.page.route("**/query?*", lambda route: route.abort())
+    lab.ask("Are you there?")
+    expect(lab.panel.get_by_role("alert")).to_contain_text("The server does not answer")
+    lab.page.unroute_all()
+    lab.panel.get_by_role("button", name="Send again").click()
+    lab.ended(1)
+    expect(lab.panel.get_by_role("alert")).to_have_count(0)
+    assert lab.server.call("GET", f"/sessions/{session}")["turn_count"] == 1
+
+
+def test_code_goes_into_a_notebook(lab: Lab, model: OpenAIServer) -> None:
+    """A step's code is put below the active cell of the notebook in front; without one, it is said what to do."""
+    model.script([cell("wanted = 1", "Want"), Say("Wanted.")])
+    lab.open()
+    lab.new_chat()
+    lab.ask("Want.")
+    lab.ended(1)
+    insert = lab.turn(1).get_by_role("button", name="Insert the code into the active notebook")
+    lab.turn(1).locator(".jp-Cellwright-cell").hover()
+    insert.click()
+    expect(lab.page.get_by_text("Open a notebook first")).to_be_visible()
+    lab.command("notebook:create-new", kernelName="python3")
+    expect(lab.cells).to_have_count(1)
+    lab.turn(1).locator(".jp-Cellwright-cell").hover()
+    insert.click()
+    expect(lab.cells).to_have_count(2)
+    expect(lab.cells.nth(1)).to_contain_text("wanted = 1")
+
+
+def test_settings(lab: Lab, model: OpenAIServer) -> None:
+    """JupyterLab's settings editor has ours, and they hold at once."""
+    model.script([Say("Sent.")])
+    lab.open()
+    lab.new_chat()
+    lab.command("settingeditor:open")
+    editor = lab.page.locator(".jp-SettingsPanel")
+    lab.page.locator(".jp-PluginList-entry", has_text="Cellwright").click()
+    stored = 1_500  # The editor gathers changes before it stores them.
+    editor.get_by_label("Send with Shift+Enter").check()
+    lab.page.wait_for_timeout(stored)
+    try:
+        lab.input.fill("One line")
+        lab.input.press("Enter")
+        lab.input.press_sequentially("and another")
+        expect(lab.input).to_have_value("One line\nand another")
+        lab.input.press("Shift+Enter")
+        lab.ended(1)
+        editor.locator("select[id$='approval']").select_option(label="ask")
+        lab.page.wait_for_timeout(stored)
+        model.script([cell("1", "Count"), Say("Counted.")])
+        lab.input.fill("Count.")
+        lab.input.press("Shift+Enter")
+        expect(lab.turn(2).get_by_text("May this cell run?")).to_be_visible(timeout=SLOW_MS)
+        lab.turn(2).get_by_role("button", name="Reject").click()
+        lab.ended(2)
+    finally:
+        lab.page.evaluate("window.jupyterapp.serviceManager.settings.save('cellwright:panel', '{}')")
+
+
+def test_the_file_browsers_menu(lab: Lab, jupyter: LabServer, model: OpenAIServer) -> None:
+    """A file's menu puts it into the question, and brings it into the session."""
+    (jupyter.root / "menu.csv").write_text("a\n1\n")
+    model.script([Say("Seen.")])
+    lab.open()
+    session = lab.new_chat()
+    lab.command("filebrowser:refresh")
+    lab.page.locator(".jp-DirListing-item", has_text="menu.csv").click(button="right")
+    lab.page.locator(".lm-Menu-item", has_text="Ask Cellwright About This File").click()
+    expect(lab.panel.locator(".jp-chat-attachment", has_text="menu.csv")).to_be_visible()
+    lab.ask("What is in it?")
+    lab.ended(1)
+    assert "menu" in lab.server.call("GET", f"/sessions/{session}")["variables"]
 
 
 def test_nothing_goes_outside(lab: Lab, model: OpenAIServer) -> None:

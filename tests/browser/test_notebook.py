@@ -28,12 +28,6 @@ def begun(lab: Lab, model: OpenAIServer) -> str:
     return session
 
 
-def held(lab: Lab, session: str) -> list[tuple[str, str]]:
-    """The log's notebook: kinds and sources."""
-    document = lab.server.call("GET", f"/sessions/{session}/notebook")
-    return [(found["cell_type"], "".join(found["source"])) for found in document["cells"]]
-
-
 def test_cells_appear_and_fill(lab: Lab, model: OpenAIServer) -> None:
     """The agent's cell comes, prints while it runs, and is saved by the tab; the kernel is the session's own."""
     session = begun(lab, model)
@@ -44,8 +38,7 @@ def test_cells_appear_and_fill(lab: Lab, model: OpenAIServer) -> None:
     assert lab.turn(2).get_attribute("data-status") == "running"
     lab.ended(2)
     expect(lab.cells.filter(has_text="step 7")).to_have_count(1)
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.agree(session)
     lab.type_cell("x + 1")
     lab.page.keyboard.press("Shift+Enter")
     expect(lab.cells.filter(has_text="42")).to_have_count(1)
@@ -68,8 +61,7 @@ def test_typing_while_the_agent_works(lab: Lab, model: OpenAIServer) -> None:
     lab.input.press("Enter")
     lab.ended(3)
     assert "typed by me" in json.dumps(model.requests[-1])
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.agree(session)
     assert [source for _, source in lab.in_tab()].count("mine = 'typed by me'\n# and more, after the end") == 1
     lab.no_dialog()
 
@@ -93,9 +85,7 @@ def test_the_agent_edits_what_the_user_edits(lab: Lab, model: OpenAIServer) -> N
     assert "x = 41\nx  # my note" in sources
     assert "x = 42\nx" in sources
     lab.page.keyboard.press("Control+s")
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
-    lab.no_dialog()
+    lab.agree(session)
 
 
 def test_two_windows(lab: Lab, browser: Browser, jupyter: LabServer, model: OpenAIServer) -> None:
@@ -120,17 +110,14 @@ def test_two_windows(lab: Lab, browser: Browser, jupyter: LabServer, model: Open
     lab.page.keyboard.press("Control+s")
     lab.saved()
     expect(other.cells.filter(has_text="from_the_first")).to_have_count(1)
-    assert lab.in_tab() == other.in_tab() == lab.in_file() == held(lab, session)
-    for shown in (lab, other):
-        shown.no_dialog()
+    lab.agree(session)
+    other.agree(session)
     lab.page.close()
     model.script([cell("z = 1", "Make z"), Say("Made.")])
     other.ask("Make z.")
     other.ended(3)
     expect(other.cells.filter(has_text="z = 1")).to_have_count(1)
-    other.saved()
-    assert other.in_tab() == other.in_file() == held(other, session)
-    other.no_dialog()
+    other.agree(session)
     window.close()
 
 
@@ -145,9 +132,7 @@ def test_reload_in_the_middle(lab: Lab, model: OpenAIServer) -> None:
     lab.ended(2)
     lab.open_notebook()
     expect(lab.cells.filter(has_text="step 7")).to_have_count(1)
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
-    lab.no_dialog()
+    lab.agree(session)
 
 
 def test_a_tab_that_slept(lab: Lab, model: OpenAIServer) -> None:
@@ -162,8 +147,7 @@ def test_a_tab_that_slept(lab: Lab, model: OpenAIServer) -> None:
     lab.page.context.set_offline(False)
     expect(lab.cells.filter(has_text="meanwhile = 1")).to_have_count(1, timeout=SLOW_MS)
     lab.page.keyboard.press("Control+s")
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.agree(session)
     assert "typed_offline = 1" in [source for _, source in lab.in_tab()]
     lab.no_dialog()
 
@@ -189,9 +173,7 @@ def test_changed_on_disk(lab: Lab, jupyter: LabServer, model: OpenAIServer) -> N
     lab.ask("Make w.")
     lab.ended(2)
     expect(lab.cells.filter(has_text="outside = 1")).to_have_count(1)
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
-    lab.no_dialog()
+    lab.agree(session)
 
 
 def test_cells_moved_and_deleted(lab: Lab, model: OpenAIServer) -> None:
@@ -208,8 +190,7 @@ def test_cells_moved_and_deleted(lab: Lab, model: OpenAIServer) -> None:
     lab.ask("Make v.")
     lab.ended(2)
     expect(lab.cells.filter(has_text="v = 1")).to_have_count(1)
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.agree(session)
     assert [kind for kind, _ in lab.in_tab()][:2] == ["markdown", "code"]
     lab.no_dialog()
 
@@ -236,9 +217,7 @@ def test_an_adopted_notebook(lab: Lab, jupyter: LabServer, model: OpenAIServer) 
     lab.ask("Add something.")
     lab.ended(1)
     expect(lab.cells.filter(has_text="mine = 7")).to_have_count(1)
-    lab.saved()
-    session = lab.server.call("GET", "/sessions")["sessions"][0]["id"]
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.agree(lab.server.call("GET", "/sessions")["sessions"][0]["id"])
     assert {"own = 5", "typed_before = 6", "mine = 7"} <= {source for _, source in lab.in_tab()}
     lab.no_dialog()
 
@@ -273,8 +252,7 @@ def test_large_outputs_that_do_not_come_at_once(lab: Lab, model: OpenAIServer) -
     lab.ask("Print much.")
     lab.ended(2)
     expect(lab.cells.filter(has_text="Printed.")).to_have_count(1, timeout=SLOW_MS)
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.agree(session)
     edits = [event for event in lab.server.events(session) if event["type"] == "cells.edited"]
     assert "user" not in {event["author"] for event in edits}
 
@@ -293,8 +271,7 @@ def test_put_back_to_the_file(lab: Lab, model: OpenAIServer) -> None:
     lab.ask("Third.")
     lab.ended(3)
     expect(lab.cells).to_have_count(9)
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.agree(session)
 
 
 def test_typing_while_it_is_saved(lab: Lab, model: OpenAIServer) -> None:
@@ -311,13 +288,38 @@ def test_typing_while_it_is_saved(lab: Lab, model: OpenAIServer) -> None:
     lab.ask("What is there?")
     lab.ended(2)
     assert "typed during the save" in json.dumps(model.requests[-1])
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.agree(session)
 
 
 def slowly(route: Route) -> None:
     time.sleep(0.4)
     route.continue_()
+
+
+def test_a_kernel_that_sleeps(lab: Lab, model: OpenAIServer) -> None:
+    """Opening the notebook wakes the session's kernel: what the user runs there has the session's variables."""
+    model.script([cell("x = 41\nx", "Make x"), Say("x is 41.")])
+    lab.open()
+    session = lab.new_chat()
+    lab.ask("Make x.")
+    lab.ended(1)
+    lab.server.call("POST", f"/sessions/{session}/kernel/hibernate")
+    lab.open_notebook()
+    lab.type_cell("x + 1")
+    lab.page.keyboard.press("Shift+Enter")
+    expect(lab.cells.filter(has_text="42")).to_have_count(1, timeout=SLOW_MS)
+    # Again, with the notebook put back by JupyterLab itself.
+    lab.page.keyboard.press("Control+s")
+    lab.saved()
+    lab.server.call("POST", f"/sessions/{session}/kernel/hibernate")
+    lab.page.reload()
+    lab.ready()
+    lab.open_notebook()
+    lab.page.wait_for_function(f"{NOTEBOOK}.sessionContext.session?.kernel?.name === 'cellwright'")
+    lab.type_cell("x + 2")
+    lab.page.keyboard.press("Shift+Enter")
+    expect(lab.cells.filter(has_text="43")).to_have_count(1, timeout=SLOW_MS)
+    lab.no_dialog()
 
 
 def test_the_kernel_restarted_by_the_user(lab: Lab, model: OpenAIServer) -> None:
@@ -330,8 +332,7 @@ def test_the_kernel_restarted_by_the_user(lab: Lab, model: OpenAIServer) -> None
     lab.ask("Is x there?")
     lab.ended(2)
     expect(lab.cells.filter(has_text="False")).to_have_count(1)
-    lab.saved()
-    assert lab.in_tab() == lab.in_file() == held(lab, session)
+    lab.agree(session)
 
 
 def cut(page: Page) -> None:

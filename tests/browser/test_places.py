@@ -11,11 +11,13 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.lab import SLOW_MS, Lab, LabServer
+from tests.doubles.identity import ARGUMENTS
 from tests.doubles.openai_server import OpenAIServer, Say, cell
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +28,7 @@ class Below(LabServer):
 
     base = "/user/ada/"
 
-    def begin(self, *arguments: str, **environment: str) -> LabServer:
+    def begin(self, *arguments: str, **environment: str) -> Self:
         super().begin(f"--ServerApp.base_url={self.base}", *arguments, **environment)
         return self
 
@@ -36,15 +38,8 @@ def below(
     tmp_path_factory: pytest.TempPathFactory, cluster: Path, labextensions: Path, _lab_model: OpenAIServer
 ) -> Iterator[LabServer]:
     folder = tmp_path_factory.mktemp("below")
-    shutil.copytree(cluster, folder / "data")
-    (folder / "root").mkdir()
-    model = {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": _lab_model.url, "CELLWRIGHT_API_KEY": "sk"}
-    server = Below(folder, folder / "root", folder / "data", labextensions=labextensions, **model)
-    try:
-        server.start()
+    with Below.fresh(folder, cluster, labextensions=labextensions, **_lab_model.settings) as server:
         yield server
-    finally:
-        server.stop()
 
 
 def test_below_a_base_url_with_a_login(browser: Browser, below: LabServer, model: OpenAIServer) -> None:
@@ -84,6 +79,70 @@ def test_notebook_7(lab: Lab, jupyter: LabServer, model: OpenAIServer) -> None:
     lab.ended(2)
     expect(lab.page.locator(".jp-Notebook .jp-Cell")).to_have_count(6)
     expect(lab.page.locator(".jp-Dialog")).to_have_count(0)
+
+
+def test_versions_that_differ(lab: Lab) -> None:
+    """Front end and server say so, and what to do; the panel works on."""
+
+    def other(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "version": "9.9.9"})
+
+    lab.page.route("**/cellwright/api/v1/health*", other)
+    lab.open()
+    expect(lab.page.get_by_text("the server has 9.9.9: restart the server")).to_be_visible()
+    lab.new_chat()
+
+
+def test_a_server_without_cellwright(lab: Lab) -> None:
+    """The panel says what is missing, in one place however often it is looked at, and works when it is there."""
+    lab.page.route("**/cellwright/api/v1/health*", lambda route: route.fulfill(status=404))
+    lab.page.goto(f"{lab.server.url}lab/workspaces/without?token={lab.server.token}&reset")
+    lab.page.wait_for_function("window.jupyterapp?.commands.hasCommand('cellwright:show')")
+    show = "window.jupyterapp.commands.execute('cellwright:show').catch(() => 0)"
+    lab.page.evaluate(f"window.jupyterapp.restored.then(() => {show})")
+    expect(lab.panel.get_by_role("alert")).to_contain_text("pip install cellwright")
+    lab.page.evaluate(show)
+    expect(lab.panel.get_by_role("alert")).to_have_count(1)
+    lab.page.unroute_all()
+    lab.show()
+    expect(lab.panel.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_session_to_look_at(
+    browser: Browser,
+    tmp_path: Path,
+    cluster: Path,
+    labextensions: Path,
+    model: OpenAIServer,
+) -> None:
+    """Who may only read sees all of it, and is offered nothing that they may not do."""
+    model.script([cell("shared = 1\nshared", "Make it"), Say("Made.")])
+    names = {"PYTHONPATH": str(ROOT), "token": "token-bob", **model.settings}  # A page says its server's own token.
+    server = LabServer.fresh(tmp_path, cluster, labextensions=labextensions, **names)
+    server.http.headers["Authorization"] = "token token-ann"
+    window = browser.new_context(viewport={"width": 1280, "height": 800})
+    try:
+        server.start(*ARGUMENTS)
+        session = server.call("POST", "/sessions", json={"title": "Ann's"})["id"]
+        server.until_ended(server.call("POST", f"/sessions/{session}/query", json={"query": "Make it."})["turn_id"])
+        server.call("POST", f"/sessions/{session}/shares", json={"user": "bob", "role": "read"})
+        page = window.new_page()
+        page.goto(f"{server.url}lab?token=token-bob&cellwright={session}")
+        lab = Lab(page, server, "shared")
+        answer = lab.ended(1)
+        expect(answer.get_by_text("Made.")).to_be_visible()
+        expect(lab.turn(1).get_by_text("1").last).to_be_visible()
+        expect(answer.get_by_role("button", name="Try again")).to_have_count(0)
+        lab.ask("May I?")
+        expect(lab.input).to_have_value("May I?")
+        expect(lab.panel.get_by_text("You may look at this session")).to_be_visible()
+        lab.tab("Variables")
+        expect(lab.panel.locator("tr[data-name='shared']")).to_be_visible()
+        assert server.call("GET", f"/sessions/{session}")["turn_count"] == 1
+    finally:
+        window.close()
+        server.stop()
 
 
 def test_the_wheel_holds_the_front_end(labextensions: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_demo(shell: Shell) -> None:
 
 def test_ask_and_go_on(shell: Shell, model: OpenAIServer) -> None:
     """A file, a question, another that uses what the first made; then everything else one does with a session."""
-    shell.env |= {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": model.url}
+    shell.env |= model.settings
     (shell.folder / "sales.csv").write_text("region,sales\nnorth,1\nsouth,2\n")
     model.script([cell("import pandas as pd\ndf = pd.read_csv('sales.csv')\ndf", "load"), Say("Two **regions**.")])
     run = shell("ask", "--session", "mine", "-f", "sales.csv", "What is there?", "--record", "r.rehearsal.json")
@@ -103,7 +103,7 @@ def test_ask_and_go_on(shell: Shell, model: OpenAIServer) -> None:
 
 def test_ctrl_c_stops_the_turn(shell: Shell, model: OpenAIServer) -> None:
     """An interrupt while watching stops the turn on the server, and says so."""
-    shell.env |= {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": model.url}
+    shell.env |= model.settings
     model.script([cell("import time\nfor i in range(600): time.sleep(0.1)", "sleep"), Say("never")])
     shell("sessions")
     asking = subprocess.Popen(
@@ -177,7 +177,7 @@ def test_bad_input_to_a_running_server(shell: Shell) -> None:
 
 def test_a_cell_that_waits(shell: Shell, model: OpenAIServer) -> None:
     """Without a terminal `ask` says how to answer; `approve` shows the cell and answers; `clean` cleans."""
-    shell.env |= {"CELLWRIGHT_MODEL": "openai/scripted", "CELLWRIGHT_API_BASE": model.url}
+    shell.env |= model.settings
     model.script([cell("import subprocess", "look"), cell("import socket", "reach"), Say("Done.")])
     shell("sessions")
     asking = subprocess.Popen(

@@ -7,6 +7,12 @@ from typing import Any
 from jupyter_server.auth.authorizer import Authorizer
 from jupyter_server.auth.identity import IdentityProvider, User
 
+ARGUMENTS = (
+    "--ServerApp.identity_provider_class=tests.doubles.identity.NamedUsers",
+    "--ServerApp.authorizer_class=tests.doubles.identity.OneOnlyReads",
+)
+"""With these, and the project on its path, a server has named users."""
+
 USERS = ("ann", "bob", "eve")
 READER = "eve"
 

@@ -73,6 +73,15 @@ class OpenAIServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment under which a Cellwright server asks this one."""
+        return {
+            "CELLWRIGHT_MODEL": "openai/scripted",
+            "CELLWRIGHT_API_BASE": self.url,
+            "CELLWRIGHT_API_KEY": "sk-very-secret",
+        }
+
     def __enter__(self) -> OpenAIServer:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()

@@ -3,11 +3,11 @@
 import { ActiveCellManager } from '@jupyter/chat';
 import { Notification } from '@jupyterlab/apputils';
 import { Menu } from '@lumino/widgets';
+import type { JupyterFrontEnd } from '@jupyterlab/application';
 
 import { Api, Problem } from './api/client';
 import type { Services } from './components/services';
-import { Commands } from './commands';
-import type { SessionModel } from './model/session';
+import { Commands, EXPORTS } from './commands';
 import { CellwrightPanel } from './panel';
 import type { Sidebar } from './sidebar';
 import { VERSION } from './version';
@@ -18,18 +18,17 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
   const { app, rendermime, documents, notebooks, themes, state, trans } = sidebar.options;
   const api = new Api(app.serviceManager.serverSettings);
   await check(api, sidebar);
+  const cells = notebooks ? new ActiveCellManager({ tracker: notebooks, shell: app.shell }) : null;
   const services: Services = {
     rendermime,
     trans,
     openNotebook: (session, cell) => panel.openNotebook(session, cell),
     insertCode: source => {
-      const shown = notebooks?.currentWidget;
-      if (!shown) {
+      if (cells?.available) {
+        cells.insertBelow(source);
+      } else {
         Notification.info(trans.__('Open a notebook first: the code goes below its active cell.'), { autoClose: 5000 });
-        return false;
       }
-      shown.content.model?.sharedModel.insertCell(shown.content.activeCellIndex + 1, { cell_type: 'code', source });
-      return true;
     }
   };
   const panel: CellwrightPanel = new CellwrightPanel({
@@ -39,11 +38,11 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
     documents,
     notebooks,
     app,
-    cells: notebooks ? new ActiveCellManager({ tracker: notebooks, shell: app.shell }) : null,
+    cells,
     user: app.serviceManager.user.identity?.username ?? '',
     follow: tracker => sidebar.follow(tracker),
     settings: sidebar.settings,
-    menu: session => menu(session, sidebar, panel)
+    menu: () => menu(app)
   });
   panel.shownChanged.connect(() => void state?.save(STATE, { session: panel.session?.id ?? null, view: panel.view }));
   const held = (await state?.fetch(STATE)) as { session?: string; view?: 'chat' } | undefined;
@@ -82,36 +81,16 @@ async function check(api: Api, sidebar: Sidebar): Promise<void> {
   }
 }
 
-function menu(session: SessionModel, sidebar: Sidebar, panel: CellwrightPanel): Menu {
-  const { app, trans } = sidebar.options;
-  const made = new Menu({ commands: app.commands });
+/** What can be done with the session that is shown. */
+function menu({ commands }: JupyterFrontEnd): Menu {
+  const made = new Menu({ commands });
   made.addClass('jp-Cellwright-menu');
   for (const command of [Commands.notebook, Commands.stop, Commands.restart, Commands.link]) {
     made.addItem({ command });
   }
   made.addItem({ type: 'separator' });
-  for (const [format, label] of [
-    ['ipynb', trans.__('Download the Notebook')],
-    ['html', trans.__('Download as a Page')],
-    ['py', trans.__('Download as a Script')]
-  ] as const) {
-    const command = `cellwright:export-${format}`;
-    if (!app.commands.hasCommand(command)) {
-      app.commands.addCommand(command, {
-        label,
-        execute: () => {
-          const shown = panel.session;
-          if (shown) {
-            const link = document.createElement('a');
-            link.href = shown.api.link(`sessions/${shown.id}/export`, { format });
-            link.download = '';
-            link.click();
-          }
-        }
-      });
-    }
-    made.addItem({ command });
+  for (const format of EXPORTS) {
+    made.addItem({ command: Commands.download, args: { format } });
   }
-  void session;
   return made;
 }

@@ -24,6 +24,8 @@ export namespace Commands {
   export const restart = 'cellwright:restart-kernel';
   export const rename = 'cellwright:rename';
   export const link = 'cellwright:copy-id';
+  /** `args.format`: one of EXPORTS. */
+  export const download = 'cellwright:download';
 }
 
 interface Parts {
@@ -33,6 +35,9 @@ interface Parts {
   files: IFileBrowserFactory | null;
   trans: TranslationBundle;
 }
+
+/** What a session can leave as. */
+export const EXPORTS = ['ipynb', 'html', 'py', 'md'] as const;
 
 const OUTPUT_CHARACTERS = 4_000;
 
@@ -136,6 +141,25 @@ export function addCommands({ app, sidebar, notebooks, files, trans }: Parts): v
     label: trans.__("Copy the Session's Id"),
     isEnabled: () => session() !== null,
     execute: () => Clipboard.copyToSystem(session()?.id ?? '')
+  });
+  const downloads: Record<string, string> = {
+    ipynb: trans.__('Download the Notebook'),
+    html: trans.__('Download as a Page'),
+    py: trans.__('Download as a Script'),
+    md: trans.__('Download as Markdown')
+  };
+  commands.addCommand(Commands.download, {
+    label: args => downloads[String(args.format)] ?? trans.__('Download the Session'),
+    isEnabled: () => session() !== null,
+    execute: args => {
+      const shown = session();
+      if (shown) {
+        const link = document.createElement('a');
+        link.href = shown.api.link(`sessions/${shown.id}/export`, { format: String(args.format ?? 'ipynb') });
+        link.download = '';
+        link.click();
+      }
+    }
   });
   commands.addCommand(Commands.explain, {
     label: trans.__('Explain This Cell'),

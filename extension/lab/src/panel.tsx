@@ -1,21 +1,11 @@
 /** The panel: one session's chat, variables and artifacts, and the list of sessions. Loaded when first shown. */
 
-import {
-  ChatCommandRegistry,
-  ChatWidget,
-  InputToolbarRegistry,
-  MessageFooterRegistry,
-  MessagePreambleRegistry,
-  type IActiveCellManager,
-  type IMessageContent,
-  type InputToolbarRegistry as Toolbar
-} from '@jupyter/chat';
+import type { ChatWidget, IActiveCellManager } from '@jupyter/chat';
 import { Notification, ReactWidget, type IThemeManager } from '@jupyterlab/apputils';
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import type { IDocumentManager } from '@jupyterlab/docmanager';
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import type { ISettingRegistry } from '@jupyterlab/settingregistry';
-import { stopIcon } from '@jupyterlab/ui-components';
 import { Panel, PanelLayout, type Menu, Widget } from '@lumino/widgets';
 import { Signal, type ISignal } from '@lumino/signaling';
 import type { Message } from '@lumino/messaging';
@@ -25,12 +15,12 @@ import { Gallery } from './components/artifacts';
 import { Header, Suggestions, Welcome, type View } from './components/header';
 import { ServicesContext, useSignal, type Services } from './components/services';
 import { Sessions } from './components/sessions';
-import { IconButton, PendingEnd, TurnEnd, TurnSteps } from './components/turn';
 import { Variables } from './components/variables';
 import { ChatModel } from './model/chat';
 import { SessionModel } from './model/session';
 import { SessionList } from './model/sessions';
-import { Completions, type SlashCommand } from './completions';
+import type { SlashCommand } from './completions';
+import { chatWidget } from './conversation';
 import type { LiveNotebooks } from './notebook/live';
 import { Follow } from './follow';
 import { openNotebook } from './notebook/open';
@@ -46,7 +36,7 @@ export interface PanelOptions {
   follow: (tracker: INotebookTracker) => Promise<LiveNotebooks>;
   settings: ISettingRegistry.ISettings | null;
   user: string;
-  menu: (session: SessionModel) => Menu;
+  menu: () => Menu;
 }
 
 export class CellwrightPanel extends Widget {
@@ -57,7 +47,7 @@ export class CellwrightPanel extends Widget {
     this.list.deleted.connect((_, id) => {
       if (this.session?.id === id) {
         this._close();
-        this.show_('sessions');
+        this.showView('sessions');
       }
     });
     const layout = new PanelLayout();
@@ -66,7 +56,7 @@ export class CellwrightPanel extends Widget {
       <Header
         session={this.session}
         view={this.view}
-        show={view => this.show_(view)}
+        show={view => this.showView(view)}
         create={() => void this.create()}
         menu={options.menu}
       />
@@ -114,7 +104,7 @@ export class CellwrightPanel extends Widget {
     }
     await this.list.refresh().catch(() => undefined);
     if (this.session === null) {
-      this.show_('sessions');
+      this.showView('sessions');
     }
   }
 
@@ -129,7 +119,7 @@ export class CellwrightPanel extends Widget {
         session.dispose();
         if (opening === this._opening) {
           this.list.failed(error);
-          this.show_('sessions');
+          this.showView('sessions');
         }
         return false;
       }
@@ -140,7 +130,7 @@ export class CellwrightPanel extends Widget {
       this._close();
       this._put(session);
     }
-    this.show_(view);
+    this.showView(view);
     if (focus) {
       this.focusInput();
     }
@@ -154,7 +144,7 @@ export class CellwrightPanel extends Widget {
       return (await this.open(made.id)) ? this.session : null;
     } catch (error) {
       this.list.failed(error);
-      this.show_('sessions');
+      this.showView('sessions');
       return null;
     }
   }
@@ -164,7 +154,7 @@ export class CellwrightPanel extends Widget {
     return this.session ?? (await this.create());
   }
 
-  show_(view: View): void {
+  showView(view: View): void {
     this.view = this.session === null ? 'sessions' : view;
     for (const [name, widget] of this._views()) {
       widget.setHidden(name !== this.view);
@@ -258,10 +248,9 @@ export class CellwrightPanel extends Widget {
   }
 
   private _put(session: SessionModel): void {
-    const { rendermime } = this.options.services;
-    const { themes, documents, cells, settings } = this.options;
+    const { services, themes, documents, cells, settings } = this.options;
     const sendWithShiftEnter = Boolean(settings?.composite.sendWithShiftEnter);
-    const user = { username: this.options.user || 'you', display_name: this.options.services.trans.__('You') };
+    const user = { username: this.options.user || 'you', display_name: services.trans.__('You') };
     const chat = new ChatModel(session, user, {
       config: { sendWithShiftEnter, sendTypingNotification: false, stackMessages: false, unreadNotifications: false },
       activeCellManager: cells,
@@ -284,22 +273,12 @@ export class CellwrightPanel extends Widget {
     };
     this.session = session;
     this.chat = chat;
-    const commands = new ChatCommandRegistry();
-    commands.addProvider(new Completions(session, this.options.services, this._slash(session)));
-    this._chat = new ChatWidget({
-      model: chat,
-      rmRegistry: rendermime,
-      themeManager: themes,
-      chatCommandRegistry: commands,
-      inputToolbarRegistry: this._toolbar(session),
-      messagePreambleRegistry: this._preambles(session),
-      messageFooterRegistry: this._footers(session),
-      area: 'sidebar'
-    });
+    this._chat = chatWidget(chat, services, themes, this._slash(session));
     const follow = (this._follow = new Follow(this._chat.node));
     session.asked.connect(() => follow.toEnd(true));
-    this._variables = this._react(() => <Variables session={session} />);
-    this._artifacts = this._react(() => <Gallery session={session} />);
+    // Drawn only while they are looked at: each asks the server for what it shows.
+    this._variables = this._react(() => (this.view === 'variables' ? <Variables session={session} /> : <></>));
+    this._artifacts = this._react(() => (this.view === 'artifacts' ? <Gallery session={session} /> : <></>));
     for (const widget of [this._chat, this._variables, this._artifacts]) {
       this._body.addWidget(widget);
     }
@@ -318,7 +297,7 @@ export class CellwrightPanel extends Widget {
     session.changed.connect(() => {
       if (session.link === 'gone' && this.session === session) {
         this._close();
-        this.show_('sessions');
+        this.showView('sessions');
       }
     });
   }
@@ -335,75 +314,15 @@ export class CellwrightPanel extends Widget {
         run: () => void (last() && session.ask(last()!.query, [], last()!.files))
       },
       { name: 'notebook', description: trans.__('Open the notebook'), run: () => void this.openNotebook(session) },
-      { name: 'variables', description: trans.__('Show the variables'), run: () => this.show_('variables') },
-      { name: 'artifacts', description: trans.__('Show the artifacts'), run: () => this.show_('artifacts') },
-      { name: 'sessions', description: trans.__('Show all sessions'), run: () => this.show_('sessions') },
+      { name: 'variables', description: trans.__('Show the variables'), run: () => this.showView('variables') },
+      { name: 'artifacts', description: trans.__('Show the artifacts'), run: () => this.showView('artifacts') },
+      { name: 'sessions', description: trans.__('Show all sessions'), run: () => this.showView('sessions') },
       {
         name: 'restart',
         description: trans.__('Restart the kernel'),
         run: () => void session.api.act(session.id, 'restart')
       }
     ];
-  }
-
-  private _toolbar(session: SessionModel): InputToolbarRegistry {
-    const registry = InputToolbarRegistry.defaultToolbarRegistry();
-    const Stop = (_: Toolbar.IToolbarItemProps) => {
-      useSignal(session.changed);
-      const label = this.options.services.trans.__('Stop');
-      return (
-        <IconButton
-          icon={stopIcon}
-          label={label}
-          disabled={session.fold.open.length === 0}
-          onClick={() => void session.stop()}
-        />
-      );
-    };
-    registry.addItem('stop', { element: Stop, position: 90 });
-    return registry;
-  }
-
-  private _preambles(session: SessionModel): MessagePreambleRegistry {
-    const registry = new MessagePreambleRegistry();
-    const Earlier = ({ message }: { message: IMessageContent }) => {
-      const first = session.turns[0];
-      if (!first || message.id !== `${first.id}:question` || session.firstTurn <= 1) {
-        return null;
-      }
-      return (
-        <button className="jp-Cellwright-link" onClick={() => void session.earlier()}>
-          {this.options.services.trans.__('Show earlier turns')}
-        </button>
-      );
-    };
-    const Steps = ({ message }: { message: IMessageContent }) => {
-      const turn = session.fold.turn(message.metadata?.turn);
-      return turn ? (
-        <ServicesContext.Provider value={this.options.services}>
-          <TurnSteps session={session} turn={turn} />
-        </ServicesContext.Provider>
-      ) : null;
-    };
-    registry.addComponent(Earlier);
-    registry.addComponent(Steps);
-    return registry;
-  }
-
-  private _footers(session: SessionModel): MessageFooterRegistry {
-    const registry = new MessageFooterRegistry();
-    const End = ({ message }: { message: IMessageContent }) => {
-      const turn = session.fold.turn(message.metadata?.turn);
-      const pending = session.pending.find(found => found.id === message.metadata?.pending);
-      return (
-        <ServicesContext.Provider value={this.options.services}>
-          {turn && <TurnEnd session={session} turn={turn} />}
-          {pending && <PendingEnd pending={pending} session={session} />}
-        </ServicesContext.Provider>
-      );
-    };
-    registry.addSection({ component: End, position: 'left' });
-    return registry;
   }
 
   private _react(draw: () => JSX.Element): ReactWidget {

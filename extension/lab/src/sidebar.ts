@@ -1,6 +1,6 @@
 /** The panel's place in JupyterLab: light, there from the start, and filled when it is first seen. */
 
-import { LabShell, type JupyterFrontEnd } from '@jupyterlab/application';
+import type { JupyterFrontEnd } from '@jupyterlab/application';
 import type { IThemeManager } from '@jupyterlab/apputils';
 import type { IDocumentManager } from '@jupyterlab/docmanager';
 import type { INotebookTracker } from '@jupyterlab/notebook';
@@ -80,21 +80,28 @@ export class Sidebar extends Panel {
   }
 
   protected onAfterShow(): void {
-    void this.load();
+    this._fill();
   }
 
   protected onAfterAttach(): void {
     if (this.isVisible) {
-      void this.load();
+      this._fill();
     }
   }
 
   protected onActivateRequest(): void {
-    void this.load().then(panel => panel.focusInput());
+    this._fill(panel => panel.focusInput());
+  }
+
+  /** Loads the panel; where that fails, the sidebar says why. */
+  private _fill(then: (panel: CellwrightPanel) => void = () => undefined): void {
+    this.load().then(then, error => console.error('Cellwright was not loaded:', error));
   }
 
   private async _load(): Promise<CellwrightPanel> {
     const spinner = new Spinner();
+    this._problem?.dispose();
+    this._problem = null;
     this.addWidget(spinner);
     try {
       const { build } = await import('./build');
@@ -106,7 +113,7 @@ export class Sidebar extends Panel {
       return panel;
     } catch (error) {
       this._loading = null;
-      const told = new Widget();
+      const told = (this._problem = new Widget());
       told.addClass('jp-Cellwright-empty');
       told.node.setAttribute('role', 'alert');
       told.node.textContent = String((error as Error).message);
@@ -117,12 +124,8 @@ export class Sidebar extends Panel {
     }
   }
 
-  /** Whether this is JupyterLab itself, with a shell that can be split. */
-  get inLab(): boolean {
-    return this.options.app.shell instanceof LabShell;
-  }
-
   private _live: Promise<LiveNotebooks> | null = null;
+  private _problem: Widget | null = null;
   private _loading: Promise<CellwrightPanel> | null = null;
   private _changed = new Signal<this, void>(this);
 }

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
 
+import type { Variable } from '../src/api/client';
 import type { Told } from '../src/api/socket';
-import { answerOf, SessionFold, type CellStep, type MessageStep, type TurnView } from '../src/model/fold';
+import { SessionFold } from '../src/model/fold';
+import { answerOf, type CellStep, type MessageStep, type TurnView } from '../src/model/turn';
 
 const AT = '2026-11-20T10:00:00Z';
 
@@ -134,8 +136,13 @@ test('a cell that waits is asked for until somebody decides', () => {
 
 test('variables: what a turn changed is marked until the next begins; a lost kernel has none', () => {
   const x = { name: 'x', type: 'int' };
-  const [fold] = folded(turn('t', ['variables.changed', { added: [x], changed: [], removed: [] }]));
+  const told = turn('t', ['variables.changed', { added: [x], changed: [], removed: ['gone'] }]);
+  const [fold] = folded(told);
   expect([...fold.changed]).toEqual(['x']);
+  expect(fold.variables).toBeNull(); // What was there before is not known: this is no list of all.
+  fold.variables = new Map(['y', 'gone'].map(name => [name, { name } as Variable]));
+  fold.take(told.at(-1)!);
+  expect([...fold.variables.keys()]).toEqual(['y', 'x']);
   fold.take({ event: 'turn.queued', id: 8, data: { turn_id: 'u', at: AT, n: 2, query: '?', request: {} } });
   fold.take({
     event: 'turn.started',

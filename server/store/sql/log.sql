@@ -32,6 +32,14 @@ SELECT session_id, seq, turn_id, type, payload, at FROM events WHERE turn_id = $
 -- name: turn_begins
 SELECT min(seq) FROM events WHERE turn_id = (SELECT id FROM turns WHERE session_id = $1 AND n = $2);
 
+-- name: first_turn_within
+SELECT min(n) FROM (
+  SELECT t.n, sum(sum(octet_length(e.payload::text))) OVER (ORDER BY t.n DESC) AS bytes
+  FROM turns t JOIN events e ON e.turn_id = t.id
+  WHERE t.session_id = $1 AND t.n >= $2 AND t.n < $3
+  GROUP BY t.n) sized
+WHERE bytes <= $4;
+
 -- name: events_through
 SELECT session_id, seq, turn_id, type, payload, at FROM events
 WHERE session_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq;

@@ -5,8 +5,8 @@ import { useEffect, useState } from 'react';
 
 import type { Artifact, Lineage } from '../api/client';
 import type { SessionModel } from '../model/session';
+import { IconButton, Note } from './parts';
 import { useServices, useSignal } from './services';
-import { IconButton } from './turn';
 import { ago, bytes } from './words';
 
 const PICTURES = ['image/png', 'image/jpeg', 'image/gif', 'image/webp'];
@@ -143,9 +143,9 @@ export function Gallery({ session }: { session: SessionModel }): JSX.Element {
   return (
     <div className="jp-Cellwright-view" role="tabpanel" aria-label={trans.__('Artifacts')}>
       {problem && (
-        <div className="jp-Cellwright-note" data-level="error" role="alert">
+        <Note level="error" alert>
           {problem}
-        </div>
+        </Note>
       )}
       {held.length === 0 && !problem && (
         <div className="jp-Cellwright-empty">

@@ -4,8 +4,8 @@ import { Menu } from '@lumino/widgets';
 import { Button, addIcon, caretDownIcon, listIcon, notebookIcon } from '@jupyterlab/ui-components';
 
 import type { SessionModel } from '../model/session';
+import { IconButton, Note } from './parts';
 import { useServices, useSignal } from './services';
-import { IconButton } from './turn';
 import { money, tokens } from './words';
 
 export type View = 'sessions' | 'chat' | 'variables' | 'artifacts';
@@ -15,7 +15,7 @@ export interface HeaderProps {
   view: View;
   show: (view: View) => void;
   create: () => void;
-  menu: (session: SessionModel) => Menu;
+  menu: () => Menu;
 }
 
 export function Header({ session, view, show, create, menu }: HeaderProps): JSX.Element {
@@ -41,7 +41,7 @@ export function Header({ session, view, show, create, menu }: HeaderProps): JSX.
             title={trans.__('What can be done with this session')}
             onClick={event => {
               const at = event.currentTarget.getBoundingClientRect();
-              menu(session).open(at.left, at.bottom);
+              menu().open(at.left, at.bottom);
             }}
           >
             <span>{session.title}</span>
@@ -110,9 +110,13 @@ export function Welcome({ session }: { session: SessionModel }): JSX.Element | n
   );
 }
 
-/** Questions that whoever made the session offers: `metadata.suggestions`. */
+/** Above the question: what whoever made the session offers (`metadata.suggestions`), or that nothing can be asked. */
 export function Suggestions({ session }: { session: SessionModel }): JSX.Element | null {
+  const { trans } = useServices();
   useSignal(session.changed);
+  if (!session.writable) {
+    return <Note level="info">{trans.__('You may look at this session, but not ask in it.')}</Note>;
+  }
   return session.turns.length === 0 ? null : <Suggestion session={session} />;
 }
 

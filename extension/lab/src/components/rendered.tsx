@@ -5,7 +5,8 @@ import { MessageLoop } from '@lumino/messaging';
 import { Widget } from '@lumino/widgets';
 import { useEffect, useLayoutEffect, useMemo, useRef } from 'react';
 
-import type { Output } from '../model/outputs';
+import { put, type Output } from '../model/outputs';
+import { framed } from './frame';
 import { useServices } from './services';
 
 /** Markdown, maths included; nothing in it is trusted. */
@@ -37,33 +38,24 @@ export function Code({ source }: { source: string }): JSX.Element {
   );
 }
 
-/** A cell's outputs as a notebook shows them; scripts in them do not run. */
+/** A cell's outputs as a notebook shows them; their scripts run in frames that are shut off from the page. */
 export function Outputs({ outputs }: { outputs: Output[] }): JSX.Element {
   const { rendermime } = useServices();
   const host = useRef<HTMLDivElement>(null);
   const model = useMemo(() => new OutputAreaModel({ trusted: false }), []);
-  const shown = useRef<string[]>([]);
   // Before the page lets go of the node: a widget can only be taken from where it is.
   useLayoutEffect(() => {
-    const area: OutputArea = new SimplifiedOutputArea({ model, rendermime });
+    const area: OutputArea = new SimplifiedOutputArea({ model, rendermime: framed(rendermime) });
     if (host.current) {
       Widget.attach(area, host.current);
     }
     return () => area.dispose();
   }, [model, rendermime]);
   useEffect(() => {
-    const wanted = outputs.filter(output => output.output_type !== 'error');
-    const texts = wanted.map(output => JSON.stringify(output));
-    const same = texts.findIndex((text, i) => text !== shown.current[i]);
-    const keep = same === -1 ? texts.length : same;
-    if (keep === shown.current.length - 1 && texts.length === shown.current.length) {
-      model.set(keep, wanted[keep] as any);
-    } else if (keep < shown.current.length) {
-      model.fromJSON(wanted as any);
-    } else {
-      wanted.slice(keep).forEach(output => model.add(output as any));
-    }
-    shown.current = texts;
+    put(
+      model,
+      outputs.filter(output => output.output_type !== 'error')
+    );
   }, [outputs, model]);
   return (
     <>

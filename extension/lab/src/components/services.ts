@@ -12,8 +12,8 @@ export interface Services {
   trans: TranslationBundle;
   /** Opens the session's notebook, at a cell if one is named. */
   openNotebook(session: SessionModel, cell?: string): Promise<void>;
-  /** Puts code into the notebook that is in front; false where there is none. */
-  insertCode(source: string): boolean;
+  /** Puts code into the notebook that is in front, below its active cell. */
+  insertCode(source: string): void;
 }
 
 export const ServicesContext = createContext<Services | null>(null);

@@ -6,8 +6,8 @@ import { useEffect, useRef, useState } from 'react';
 
 import type { SessionRow } from '../api/client';
 import type { SessionList } from '../model/sessions';
+import { IconButton, Note } from './parts';
 import { useServices, useSignal } from './services';
-import { IconButton } from './turn';
 import { ago } from './words';
 
 export interface SessionsProps {
@@ -41,9 +41,9 @@ export function Sessions({ list, current, open, create }: SessionsProps): JSX.El
         <IconButton icon={addIcon} label={trans.__('New chat')} onClick={create} text />
       </div>
       {problem && (
-        <div className="jp-Cellwright-note" data-level="error" role="alert">
+        <Note level="error" alert>
           {problem.message}
-        </div>
+        </Note>
       )}
       <ul aria-label={trans.__('Sessions')}>
         {list.rows.map(row => (

@@ -2,30 +2,29 @@
 
 import {
   Button,
-  LabIcon,
+  addBelowIcon,
   caretRightIcon,
   copyIcon,
   notebookIcon,
   refreshIcon,
-  stopIcon,
-  addBelowIcon
+  stopIcon
 } from '@jupyterlab/ui-components';
 import { Clipboard } from '@jupyterlab/apputils';
-import { useEffect, useRef, useState } from 'react';
+import { useState } from 'react';
 
-import type { Problem } from '../api/client';
+import type { Pending, SessionModel } from '../model/session';
 import {
   answerOf,
-  type ApprovalStep,
   type CellStep,
   type MessageStep,
   type NoteStep,
   type Step,
   type ToolStep,
   type TurnView
-} from '../model/fold';
-import type { Pending, SessionModel } from '../model/session';
+} from '../model/turn';
+import { ApprovalView } from './approval';
 import { ArtifactCard } from './artifacts';
+import { Elapsed, IconButton, Note } from './parts';
 import { Code, Markdown, Outputs } from './rendered';
 import { useServices, useSignal } from './services';
 import { money, seconds, tokens } from './words';
@@ -37,45 +36,6 @@ export interface TurnProps {
 
 function useTurn({ session, turn }: TurnProps): void {
   useSignal(session.turnChanged, changed => changed.id === turn.id);
-}
-
-/** A button with a picture and, for who cannot see it, its name. */
-export function IconButton(props: {
-  icon: LabIcon;
-  label: string;
-  onClick: () => void;
-  disabled?: boolean;
-  text?: boolean;
-}): JSX.Element {
-  const { icon, label, onClick, disabled, text } = props;
-  return (
-    <Button
-      small
-      className="jp-Cellwright-button"
-      onClick={onClick}
-      disabled={disabled}
-      title={label}
-      aria-label={label}
-    >
-      <icon.react tag="span" width="14px" height="14px" />
-      {text ? <span>{label}</span> : null}
-    </Button>
-  );
-}
-
-/** How long something runs, told every second. */
-export function Elapsed({ since }: { since: string }): JSX.Element {
-  const [now, tick] = useState(Date.now());
-  useEffect(() => {
-    const timer = setInterval(() => tick(Date.now()), 1000);
-    return () => clearInterval(timer);
-  }, []);
-  const ms = Math.max(0, now - Date.parse(since));
-  return (
-    <span className="jp-Cellwright-elapsed">
-      {ms < 1000 ? '' : seconds(Math.floor(ms / 1000) * 1000).replace('.0', '')}
-    </span>
-  );
 }
 
 export function TurnSteps(props: TurnProps): JSX.Element {
@@ -188,7 +148,7 @@ function CellView({ step, session, turn }: TurnProps & { step: CellStep }): JSX.
           <IconButton
             icon={addBelowIcon}
             label={trans.__('Insert the code into the active notebook')}
-            onClick={() => void insertCode(step.source)}
+            onClick={() => insertCode(step.source)}
           />
           <IconButton
             icon={notebookIcon}
@@ -203,11 +163,7 @@ function CellView({ step, session, turn }: TurnProps & { step: CellStep }): JSX.
       ) : (
         outputs.length > 0 && <Outputs outputs={outputs} />
       )}
-      {failed && step.cause && (
-        <div className="jp-Cellwright-note" data-level="error">
-          {step.cause}
-        </div>
-      )}
+      {failed && step.cause && <Note level="error">{step.cause}</Note>}
     </section>
   );
 }
@@ -224,87 +180,6 @@ function cellState(step: CellStep, trans: { __: (text: string) => string }): str
     outcome_unknown: trans.__('nobody knows how it ended')
   };
   return [words[step.status] ?? step.status, took].filter(Boolean).join(' · ');
-}
-
-function ApprovalView({ step, session, turn }: TurnProps & { step: ApprovalStep }): JSX.Element {
-  const { trans } = useServices();
-  const [source, setSource] = useState(step.source);
-  const [editing, setEditing] = useState(false);
-  const [problem, setProblem] = useState('');
-  const [sent, setSent] = useState(false);
-  const box = useRef<HTMLDivElement>(null);
-  const waits = step.decision === null && turn.status === 'running';
-  if (!waits) {
-    const said =
-      step.decision === 'approve'
-        ? trans.__('Approved by %1', step.by ?? '')
-        : step.decision === 'reject'
-          ? trans.__('Rejected by %1', step.by ?? '')
-          : trans.__('Nobody answered');
-    return (
-      <details className="jp-Cellwright-note" data-level="info">
-        <summary>{said}</summary>
-        <Code source={step.source} />
-      </details>
-    );
-  }
-  const decide = (decision: 'approve' | 'reject') => {
-    setSent(true);
-    const changed = decision === 'approve' && source !== step.source ? source : undefined;
-    session.decide(turn, step.callId, decision, changed).catch((error: Problem) => {
-      setSent(false);
-      setProblem(error.message);
-    });
-  };
-  return (
-    <div className="jp-Cellwright-approval" role="group" aria-label={trans.__('A cell waits for your word')} ref={box}>
-      <strong>{trans.__('May this cell run?')}</strong>
-      {step.purpose && <div>{step.purpose}</div>}
-      <ul>
-        {step.reasons.map(reason => (
-          <li key={reason}>{reason}</li>
-        ))}
-      </ul>
-      {editing ? (
-        <textarea
-          aria-label={trans.__('The code that is to run')}
-          value={source}
-          rows={Math.min(20, source.split('\n').length + 1)}
-          spellCheck={false}
-          onChange={event => setSource(event.target.value)}
-          onKeyDown={event => event.stopPropagation()}
-        />
-      ) : (
-        <Code source={source} />
-      )}
-      <div className="jp-Cellwright-choices">
-        <Button
-          className="jp-mod-styled jp-mod-accept"
-          disabled={sent || !session.writable || !source.trim()}
-          onClick={() => decide('approve')}
-        >
-          {source === step.source ? trans.__('Run it') : trans.__('Run what I wrote')}
-        </Button>
-        <Button
-          className="jp-mod-styled jp-mod-reject"
-          disabled={sent || !session.writable}
-          onClick={() => decide('reject')}
-        >
-          {trans.__('Reject')}
-        </Button>
-        {!editing && (
-          <Button className="jp-mod-styled" disabled={sent || !session.writable} onClick={() => setEditing(true)}>
-            {trans.__('Edit')}
-          </Button>
-        )}
-      </div>
-      {problem && (
-        <div className="jp-Cellwright-note" data-level="error" role="alert">
-          {problem}
-        </div>
-      )}
-    </div>
-  );
 }
 
 function ToolView({ step }: { step: ToolStep }): JSX.Element {
@@ -329,11 +204,7 @@ function ToolView({ step }: { step: ToolStep }): JSX.Element {
 }
 
 function NoteView({ step }: { step: NoteStep }): JSX.Element {
-  return (
-    <div className="jp-Cellwright-note" data-level={step.level}>
-      {step.text}
-    </div>
-  );
+  return <Note level={step.level}>{step.text}</Note>;
 }
 
 /** What a running turn does at this moment. */
@@ -430,15 +301,11 @@ function Ending({ turn }: { turn: TurnView }): JSX.Element | null {
     interrupted: trans.__('The server stopped in the middle')
   };
   return (
-    <div
-      className="jp-Cellwright-note"
-      data-level={turn.status === 'failed' ? 'error' : 'info'}
-      role={turn.status === 'failed' ? 'alert' : undefined}
-    >
+    <Note level={turn.status === 'failed' ? 'error' : 'info'} alert={turn.status === 'failed'}>
       <strong>{words[turn.status]}</strong>
       {cause && turn.status !== 'stopped' ? ` — ${cause}` : ''}
       {turn.status !== 'failed' && <div>{trans.__('What ran before stays: cells, variables and files.')}</div>}
-    </div>
+    </Note>
   );
 }
 
@@ -451,7 +318,7 @@ export function PendingEnd({ pending, session }: { pending: Pending; session: Se
   }
   const again = () => void session.send(pending);
   return (
-    <div className="jp-Cellwright-note" data-level="error" role="alert">
+    <Note level="error" alert>
       <strong>{trans.__('This was not sent')}</strong>
       {` — ${pending.problem.message}`}
       <div className="jp-Cellwright-choices">
@@ -462,6 +329,6 @@ export function PendingEnd({ pending, session }: { pending: Pending; session: Se
           {trans.__('Take it back')}
         </Button>
       </div>
-    </div>
+    </Note>
   );
 }

@@ -5,8 +5,8 @@ import { useEffect, useState } from 'react';
 
 import type { Variable } from '../api/client';
 import type { SessionModel } from '../model/session';
+import { IconButton, Note } from './parts';
 import { useServices, useSignal } from './services';
-import { IconButton } from './turn';
 import { bytes, shape } from './words';
 
 export function Variables({ session }: { session: SessionModel }): JSX.Element {
@@ -24,9 +24,9 @@ export function Variables({ session }: { session: SessionModel }): JSX.Element {
   return (
     <div className="jp-Cellwright-view" role="tabpanel" aria-label={trans.__('Variables')}>
       {problem && (
-        <div className="jp-Cellwright-note" data-level="error" role="alert">
+        <Note level="error" alert>
           {problem}
-        </div>
+        </Note>
       )}
       {held.length > 0 && (
         <div className="jp-Cellwright-facts">
@@ -105,11 +105,7 @@ function Row({
       {open && (
         <tr className="jp-Cellwright-detail">
           <td colSpan={4}>
-            {problem && (
-              <div className="jp-Cellwright-note" data-level="error">
-                {problem}
-              </div>
-            )}
+            {problem && <Note level="error">{problem}</Note>}
             <Detail variable={detail ?? variable} />
           </td>
         </tr>

@@ -10,7 +10,7 @@ import {
   type IUser
 } from '@jupyter/chat';
 
-import { answerOf, type TurnView } from './fold';
+import { answerOf, type TurnView } from './turn';
 import type { SessionModel } from './session';
 
 export const ASSISTANT: IUser = { username: 'cellwright', display_name: 'Cellwright', bot: true };

@@ -2,82 +2,8 @@
 
 import type { Artifact, Variable } from '../api/client';
 import type { Told } from '../api/socket';
-import { OutputArea, type Output } from './outputs';
-
-export type TurnStatus = 'queued' | 'running' | 'completed' | 'failed' | 'stopped' | 'interrupted';
-
-export interface MessageStep {
-  kind: 'message';
-  id: string;
-  thinking: string;
-  text: string;
-  /** A cell that the model is still writing. */
-  code: string;
-  done: boolean;
-}
-
-export interface CellStep {
-  kind: 'cell';
-  cellId: string;
-  executionId: string;
-  source: string;
-  purpose: string;
-  status: string;
-  outputs: Output[];
-  executionCount: number | null;
-  startedAt: string;
-  durationMs: number | null;
-  cause: string | null;
-}
-
-export interface ApprovalStep {
-  kind: 'approval';
-  callId: string;
-  messageId: string;
-  source: string;
-  purpose: string;
-  reasons: string[];
-  decision: 'approve' | 'reject' | null;
-  by: string | null;
-}
-
-export interface ToolStep {
-  kind: 'tool';
-  name: string;
-  content: string;
-  isError: boolean;
-}
-
-export interface NoteStep {
-  kind: 'note';
-  level: 'info' | 'warning' | 'error';
-  text: string;
-}
-
-export type Step = MessageStep | CellStep | ApprovalStep | ToolStep | NoteStep;
-
-export interface TurnView {
-  id: string;
-  n: number;
-  /** execute: a cell that was run without the model. */
-  does: 'ask' | 'execute';
-  query: string;
-  by: string;
-  files: string[];
-  status: TurnStatus;
-  agent: string;
-  model: string;
-  iteration: number;
-  maxIterations: number;
-  at: string;
-  startedAt: string | null;
-  endedAt: string | null;
-  cause: string | null;
-  answer: string | null;
-  usage: { prompt_tokens: number; completion_tokens: number; cost: number; calls: number } | null;
-  steps: Step[];
-  artifacts: Artifact[];
-}
+import { OutputArea } from './outputs';
+import type { ApprovalStep, CellStep, MessageStep, NoteStep, Step, TurnStatus, TurnView } from './turn';
 
 export interface KernelView {
   status: string;
@@ -93,6 +19,7 @@ export class SessionFold {
   artifacts = new Map<string, Artifact>();
   /** Names that the last turn made or changed. */
   changed = new Set<string>();
+  /** All that the kernel holds; null until somebody asked for it. */
   variables: Map<string, Variable> | null = null;
 
   /** The turn of this id, if it is among those that were told. */
@@ -185,15 +112,12 @@ export class SessionFold {
         this.changed = new Set();
         break;
       case 'variables.changed': {
-        const now = new Map(this.variables ?? []);
-        for (const found of [...data.added, ...data.changed] as Variable[]) {
-          now.set(found.name, found);
-          this.changed.add(found.name);
+        const told = [...data.added, ...data.changed] as Variable[];
+        told.forEach(found => this.changed.add(found.name));
+        if (this.variables !== null) {
+          const kept = [...this.variables.values()].filter(held => !data.removed.includes(held.name));
+          this.variables = new Map([...kept, ...told].map(found => [found.name, found]));
         }
-        for (const name of data.removed) {
-          now.delete(name);
-        }
-        this.variables = now;
         break;
       }
       case 'artifact.ready':
@@ -456,10 +380,4 @@ function kernelNote(data: Record<string, any>): string {
     return `The kernel's variables were brought back${cause}.`;
   }
   return data.variables_lost ? `The kernel ended${cause}. Its variables are gone.` : `The kernel ended${cause}.`;
-}
-
-/** The text that stands as a turn's answer now: the last words that no cell followed. */
-export function answerOf(turn: TurnView): MessageStep | null {
-  const last = turn.steps.at(-1);
-  return last?.kind === 'message' && !last.code && last.text ? last : null;
 }

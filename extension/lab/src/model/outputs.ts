@@ -1,5 +1,7 @@
 /** How outputs accumulate while a cell runs: what `OutputArea` in notebooks/outputs.py does, for live text. */
 
+import type { IOutputAreaModel } from '@jupyterlab/outputarea';
+
 export type Output = Record<string, any>;
 
 /** Terminal text after `more` was written behind `text`: carriage returns and backspaces go back over the last line. */
@@ -72,6 +74,34 @@ export class OutputArea {
 
   private _shown = new Map<string, number[]>();
   private _clearing = false;
+}
+
+const joined = (text: string | string[]) => (Array.isArray(text) ? text.join('') : text);
+
+/**
+ * Puts outputs into what shows them, and leaves those alone that are there. Not for the shared model of a notebook: it
+ * would take the replacement of a console text for an addition to it.
+ */
+export function put(area: IOutputAreaModel, outputs: Output[]): void {
+  const held = area.toJSON() as Output[];
+  let keep = 0;
+  while (keep < held.length && JSON.stringify(held[keep]) === JSON.stringify(outputs[keep])) {
+    keep += 1;
+  }
+  const last = held[keep];
+  const next = outputs[keep];
+  if (keep === held.length - 1 && last?.output_type === 'stream' && next?.name === last.name) {
+    const text = joined(last.text);
+    if (joined(next!.text).startsWith(text)) {
+      area.add({ ...next, text: joined(next!.text).slice(text.length) } as any);
+      keep += 1;
+    }
+  }
+  if (keep >= held.length) {
+    outputs.slice(keep).forEach(output => area.add(output as any));
+  } else {
+    area.fromJSON(outputs as any);
+  }
 }
 
 const OBJECT = 'cellwright/object';

@@ -6,7 +6,8 @@ import { Signal, type ISignal } from '@lumino/signaling';
 
 import { Problem, type Api, type Approval, type SessionDetail, type Variable } from '../api/client';
 import { SessionSocket, type Link, type Told } from '../api/socket';
-import { SessionFold, type TurnView } from './fold';
+import { SessionFold } from './fold';
+import type { TurnView } from './turn';
 import { inlined, references, type Output } from './outputs';
 
 const AGAIN_MS = 5_000;
@@ -21,6 +22,8 @@ export interface Pending {
   /** Sent again, the question is the same one. */
   key: string;
   problem: Problem | null;
+  /** Its turn, once the server took it: until the log tells of that. */
+  turnId: string | null;
 }
 
 export class SessionModel {
@@ -114,7 +117,8 @@ export class SessionModel {
       paths,
       fileIds,
       key: UUID.uuid4(),
-      problem: null
+      problem: null,
+      turnId: null
     };
     this.pending = [...this.pending, pending];
     this._asking.emit();
@@ -135,7 +139,7 @@ export class SessionModel {
       if (this.fold.turn(turn_id)) {
         this._settle(pending);
       } else {
-        this._awaited.set(turn_id, pending);
+        pending.turnId = turn_id;
       }
       return true;
     } catch (error) {
@@ -169,17 +173,6 @@ export class SessionModel {
     reason?: string
   ): Promise<unknown> {
     return this.api.decide(turn.id, call, { decision, source, reason });
-  }
-
-  async rename(title: string): Promise<void> {
-    this.row = await this.api.change(this.id, { title });
-    this.fold.title = title;
-    this._changed.emit();
-  }
-
-  async refresh(): Promise<void> {
-    this.row = await this.api.session(this.id);
-    this._changed.emit();
   }
 
   /** Says that the user looks at the session. */
@@ -225,17 +218,8 @@ export class SessionModel {
     return held;
   }
 
-  get objects(): Map<string, ArrayBuffer> {
-    return this._objects;
-  }
-
   wake(): void {
     this._socket?.wake();
-  }
-
-  /** Says something to the server over the session's socket; false where there is no connection. */
-  say(message: Record<string, unknown>): boolean {
-    return this._socket?.say(message) ?? false;
   }
 
   dispose(): void {
@@ -290,7 +274,10 @@ export class SessionModel {
     }
     const turn = this.fold.take(told);
     if (told.event === 'turn.queued') {
-      const pending = this._awaited.get(told.data.turn_id) ?? this.pending.find(p => p.query === told.data.query);
+      const { turn_id, query } = told.data;
+      const pending =
+        this.pending.find(held => held.turnId === turn_id) ??
+        this.pending.find(held => held.turnId === null && held.query === query);
       if (pending) {
         this._settle(pending);
       }
@@ -318,7 +305,6 @@ export class SessionModel {
   private _asked = 0;
   private _loading = false;
   private _disposed = false;
-  private _awaited = new Map<string, Pending>();
   private _objects = new Map<string, ArrayBuffer>();
   private _fetching = new Set<string>();
   private _changed = new Signal<this, void>(this);

@@ -6,7 +6,7 @@ import { OutputAreaModel } from '@jupyterlab/outputarea';
 
 import type { Told } from '../api/socket';
 import { noted, shownOutputs, type Held } from './held';
-import { OutputArea, inlined, references, type Output } from '../model/outputs';
+import { OutputArea, inlined, put, references, type Output } from '../model/outputs';
 
 const KEPT = '-kept';
 const KEPT_TAG = 'cellwright-kept';
@@ -107,7 +107,12 @@ export class NotebookEdits {
 
   private _live(event: string, data: Record<string, any>): boolean {
     const cell = this._cell(this._shownIn.get(data.execution_id) ?? data.cell_id);
-    const area = this._areas.get(data.execution_id);
+    let area = this._areas.get(data.execution_id);
+    if (!area && event === 'cell.snapshot') {
+      // The notebook was loaded while the cell was running already.
+      area = new OutputArea();
+      this._areas.set(data.execution_id, area);
+    }
     if (!area || cell?.type !== 'code') {
       return false;
     }
@@ -116,7 +121,7 @@ export class NotebookEdits {
     } else {
       area.take(data);
     }
-    show(cell as ICodeCellModel, area.outputs);
+    put((cell as ICodeCellModel).outputs, area.outputs);
     return false;
   }
 
@@ -129,7 +134,7 @@ export class NotebookEdits {
     }
     const code = cell as ICodeCellModel;
     return this._ours(() => {
-      show(code, outputs);
+      put(code.outputs, outputs);
       code.sharedModel.execution_count = data.execution_count;
       code.sharedModel.executionState = 'idle';
       const source = this._known.get(data.cell_id)?.source ?? '';
@@ -141,7 +146,7 @@ export class NotebookEdits {
   private async _edit(edit: Record<string, any>, author: string): Promise<boolean> {
     if (!edit.cell) {
       return this._ours(() =>
-        edit.op === 'delete' ? this._delete(edit.cell_id, author) : this._move(edit.cell_id, edit.after)
+        edit.op === 'delete' ? this._delete(edit.cell_id) : this._move(edit.cell_id, edit.after)
       );
     }
     const { outputs, ...content } = edit.cell as Content;
@@ -161,12 +166,14 @@ export class NotebookEdits {
     });
   }
 
-  private _delete(id: string, author: string): boolean {
+  /** A cell that the user is typing in stays, as a new one of theirs, whoever deleted it. */
+  private _delete(id: string): boolean {
     const cell = this._cell(id);
-    if (!cell || (this._typed(cell) && author !== 'user')) {
+    const stays = !cell || this._typed(cell);
+    this._known.delete(id);
+    if (stays) {
       return false;
     }
-    this._known.delete(id);
     this._quietly(() => this._notebook.deleteCell(this._index(id)));
     return true;
   }
@@ -216,7 +223,7 @@ export class NotebookEdits {
     }
     if (cell.type === 'code' && this._known.get(cell.id)?.outputs === shownOutputs(cell)) {
       const code = cell as ICodeCellModel;
-      show(code, content.outputs);
+      put(code.outputs, content.outputs);
       code.sharedModel.execution_count = content.execution_count;
     }
     return JSON.stringify(cell.toJSON()) !== before;
@@ -316,37 +323,6 @@ export class NotebookEdits {
 /** Outputs as a cell of JupyterLab's holds them. */
 function normal({ kind, outputs }: Content): string {
   return kind === 'code' ? JSON.stringify(new OutputAreaModel({ values: outputs as any }).toJSON()) : '[]';
-}
-
-/**
- * Puts outputs into a cell, and leaves those alone that are there. Through the cell's own model: it would take the
- * replacement of a console text in the shared one for an addition to it.
- */
-function show(cell: ICodeCellModel, outputs: Output[]): void {
-  const held = cell.outputs.toJSON() as Output[];
-  const same = (i: number) => JSON.stringify(held[i]) === JSON.stringify(outputs[i]);
-  let keep = 0;
-  while (keep < held.length && keep < outputs.length && same(keep)) {
-    keep += 1;
-  }
-  const last = held[keep];
-  const next = outputs[keep];
-  if (keep === held.length - 1 && last?.output_type === 'stream' && next?.name === last.name) {
-    const text = joined(last.text);
-    if (joined(next!.text).startsWith(text)) {
-      cell.outputs.add({ ...next, text: joined(next!.text).slice(text.length) } as any);
-      keep += 1;
-    }
-  }
-  if (keep >= held.length) {
-    outputs.slice(keep).forEach(output => cell.outputs.add(output as any));
-  } else {
-    cell.outputs.fromJSON(outputs as any);
-  }
-}
-
-function joined(text: string | string[]): string {
-  return Array.isArray(text) ? text.join('') : text;
 }
 
 function nbformat(content: Content): any {

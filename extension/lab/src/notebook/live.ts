@@ -10,12 +10,12 @@ import type { Api } from '../api/client';
 import { SessionSocket, type Told } from '../api/socket';
 import { NotebookEdits } from './edits';
 import { note } from './held';
+import { livingKernel, wokenKernel } from './kernel';
 
 const SAVE_AFTER_MS = 500;
 const AGAIN_MS = 3_000;
 const WAIT_MS = 5_000;
 const KERNEL_KEYS = ['kernelspec', 'language_info'];
-const ATTACHABLE = ['starting', 'idle', 'busy'];
 const CHANGES = ['cell.started', 'cell.completed', 'cells.edited'];
 
 type Context = DocumentRegistry.IContext<INotebookModel>;
@@ -113,7 +113,7 @@ export class LiveNotebook {
     this._socket = this._follow(revision);
     this._onVisible = () => document.visibilityState === 'visible' && this._socket.wake();
     document.addEventListener('visibilitychange', this._onVisible);
-    void this._attach();
+    void this._attach(wokenKernel);
   }
 
   readonly tab = UUID.uuid4();
@@ -187,7 +187,7 @@ export class LiveNotebook {
         }
         return;
       case 'kernel.changed':
-        void this._attach();
+        void this._attach(livingKernel);
         return;
     }
     const changed = await this._edits.take(told);
@@ -265,13 +265,15 @@ export class LiveNotebook {
   }
 
   /** Attaches the tab to the session's kernel, where that lives. */
-  private async _attach(): Promise<void> {
+  private async _attach(find: typeof livingKernel): Promise<void> {
     const { sessionContext } = this._context;
-    const kernel = await this.api.kernel(this.session).catch(() => null);
+    const id = await find(this.api, this.session).catch(error => {
+      console.warn("Cellwright could not have the session's kernel:", error);
+      return null;
+    });
     await sessionContext.ready;
-    const here = sessionContext.session?.kernel?.id;
-    if (kernel?.id && ATTACHABLE.includes(kernel.status) && here !== kernel.id && !this._disposed) {
-      await sessionContext.changeKernel({ id: kernel.id }).catch(() => undefined);
+    if (id && sessionContext.session?.kernel?.id !== id && !this._disposed) {
+      await sessionContext.changeKernel({ id }).catch(() => undefined);
     }
   }
 

@@ -6,6 +6,7 @@ import type { NotebookPanel } from '@jupyterlab/notebook';
 
 import type { Services } from '../components/services';
 import type { SessionModel } from '../model/session';
+import { livingKernel, wokenKernel } from './kernel';
 
 interface Parts {
   documents: IDocumentManager;
@@ -24,10 +25,11 @@ export async function openNotebook(
     Notification.info(services.trans.__('The notebook is written with the first turn.'), { autoClose: 5000 });
     return;
   }
-  const kernel = await session.api.kernel(session.id);
-  const live = kernel.id && !['none', 'hibernated', 'elsewhere'].includes(kernel.status);
-  // Where the kernel sleeps, the notebook opens without one: the next cell brings it back.
-  const widget = documents.openOrReveal(path, 'Notebook', live ? { id: kernel.id! } : undefined) as
+  const kernel = await (session.writable ? wokenKernel : livingKernel)(session.api, session.id).catch(error => {
+    Notification.warning(services.trans.__("The session's kernel is not to be had: %1", error.message));
+    return null;
+  });
+  const widget = documents.openOrReveal(path, 'Notebook', kernel ? { id: kernel } : undefined) as
     NotebookPanel | undefined;
   if (!widget) {
     return;
