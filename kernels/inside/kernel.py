@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import zmq
 from cellwright.kernels.inside import confine, copies, inspect
 from cellwright.kernels.inside.bounds import BoundedStream
 from cellwright.kernels.inside.forking import say
@@ -175,6 +176,9 @@ class CellwrightKernelApp(IPKernelApp):
         self.session.pack = pack_anyway
 
     def init_iopub(self, context: Any) -> None:
+        # A reader that is slow for a moment misses nothing: by default, what is over 1,000 messages is dropped. What
+        # a cell may show is bounded elsewhere, and so is this.
+        context.setsockopt(zmq.SNDHWM, 0)
         super().init_iopub(context)
         keeping = CellwrightKernel.keeping = BoundedStream.keeping = Keeping.from_environment()
         if keeping is None:

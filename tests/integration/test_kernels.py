@@ -7,9 +7,11 @@ import json
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import zmq
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelNotStarted, KernelUnreachable
 from cellwright.kernels.execution import Execution, Finished, reattach
@@ -27,6 +29,29 @@ async def test_a_cell_is_complete_before_it_is_done(kernel: KernelConnection) ->
     ended, outputs = await run(kernel, "for i in range(2000): print(i, flush=True)")
     assert ended.status == "ok"
     assert outputs[0]["text"] == "".join(f"{i}\n" for i in range(2000))
+
+
+async def test_a_slow_reader_misses_nothing(kernel: KernelConnection) -> None:
+    """Whoever listens beside us (a JupyterLab tab) gets every message, even if it reads only after the cell."""
+    info = kernel.manager.get_connection_info()
+    with zmq.Context() as context, context.socket(zmq.SUB) as slow:
+        slow.setsockopt(zmq.RCVHWM, 1)
+        slow.setsockopt(zmq.RCVTIMEO, 10_000)
+        slow.setsockopt(zmq.SUBSCRIBE, b"")
+        slow.connect(f"ipc://{info['ip']}-{info['iopub_port']}" if info["transport"] == "ipc" else _tcp(info))
+        await asyncio.sleep(0.3)
+        await run(kernel, "for i in range(3_000): print(i, flush=True)")
+        text = ""
+        while not text.endswith("2999\n"):
+            parts = slow.recv_multipart()
+            message = parts[parts.index(b"<IDS|MSG>") + 2 :]
+            if json.loads(message[0])["msg_type"] == "stream":
+                text += json.loads(message[3])["text"]
+    assert text == "".join(f"{i}\n" for i in range(3_000))
+
+
+def _tcp(info: dict[str, Any]) -> str:
+    return f"tcp://{info['ip']}:{info['iopub_port']}"
 
 
 async def test_what_jupyterlab_would_show(kernel: KernelConnection) -> None:
