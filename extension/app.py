@@ -77,7 +77,7 @@ class CellwrightApp(ExtensionApp):
         assert self.cellwright is not None
         try:
             await self.cellwright.open(TAKE_OVER_S)
-            self.tabs = Tabs(self.cellwright)
+            self.tabs = Tabs(self.cellwright, self.serverapp)
         except (StoreUnavailable, DataFolderInUse) as error:
             self._failed(error)
             self._again = asyncio.create_task(self._open_later(self.cellwright), name="open later")
@@ -96,7 +96,7 @@ class CellwrightApp(ExtensionApp):
             await asyncio.sleep(AGAIN_S)
             try:
                 await cellwright.open()
-                self.tabs = Tabs(cellwright)
+                self.tabs = Tabs(cellwright, self.serverapp)
                 self.failed = None
                 log.info("cellwright_opened", after=told)
             except Exception as error:

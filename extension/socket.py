@@ -55,6 +55,7 @@ class SayClaim(_Said):
     path: str = Field(max_length=4_000)
     tab_id: str = Field(min_length=1, max_length=100)
     revision: int = Field(0, ge=0, le=2**62)
+    shared: bool = Field(False, description="The tab shows a document that jupyter-collaboration shares")
 
 
 class SayLeave(_Said):
@@ -167,7 +168,7 @@ class Socket(WebSocketMixin, websocket.WebSocketHandler, ExtensionHandlerMixin, 
             raise Invalid(f"The session's notebook is {session.notebook_path!r}.")
         await self._app.notebooks.pull(session)
         self._leave()
-        self._tab = Tab(said.tab_id, self._send)
+        self._tab = Tab(said.tab_id, self._send, said.shared)
         await self.settings["cellwright_extension"].tabs.join(session.id, self._tab)
         return {"path": session.notebook_path}
 

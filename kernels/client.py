@@ -203,10 +203,15 @@ class KernelConnection:
         """Whether a kernel that does not live is between its end and its start: someone asked for that in Jupyter."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RESTARTS_WITHIN_S):
-                while getattr(self.manager, "shutting_down", False):
+                while getattr(self.manager, "shutting_down", False) or self._starts():
                     await asyncio.sleep(LOOK_EVERY_S / 4)
                 return await self._lives()
         return False
+
+    def _starts(self) -> bool:
+        """Whether the manager is starting the kernel's process at this moment."""
+        ready = getattr(self.manager, "ready", None)
+        return ready is not None and not ready.done()
 
     def _dies(self, cause: str) -> None:
         if not self.died.done():

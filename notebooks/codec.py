@@ -74,14 +74,15 @@ def _decode_output(output: dict[str, Any]) -> dict[str, Any]:
 def encode(document: Document) -> dict[str, Any]:
     """The document as nbformat 4.5 JSON. References must have been replaced before (`outputs.inline`)."""
     return {
-        "cells": [_encode_cell(cell) for cell in document],
+        "cells": [encode_cell(cell) for cell in document],
         "metadata": dict(document.metadata),
         "nbformat": 4,
         "nbformat_minor": 5,
     }
 
 
-def _encode_cell(cell: Cell) -> dict[str, Any]:
+def encode_cell(cell: Cell) -> dict[str, Any]:
+    """One cell as nbformat 4.5 JSON."""
     node: dict[str, Any] = {
         "cell_type": cell.kind,
         "id": cell.id,

@@ -152,7 +152,7 @@ class Cellwright:
         self.sharing = Sharing(self._pool, self.log)
         self.messages = Messages(self.log, self.rows)
         self.search = Search(self._pool)
-        cells = Cells(self._pool)
+        self.cells = cells = Cells(self._pool)
         if settings.kernel_user is not None:
             await asyncio.to_thread(_check_user, settings.kernel_user)
         self.kernels = SessionKernels(

@@ -63,6 +63,12 @@ class NotebookFiles:
         self.open_elsewhere: Callable[[SessionId], Awaitable[bool]] = _never
         """Whether somebody has the notebook open and writes it; the log is ahead of the file then."""
 
+        self.shared: Callable[[SessionId], dict[str, Any] | None] = _not_shared
+        """The notebook as users share it at this moment, where they do."""
+
+        self.on_taken: Callable[[SessionId, str, Document], None] = _nobody
+        """Told of what a reader saved: session, the reader's tab, and its notebook with large values by reference."""
+
         self._written: dict[str, str] = {}
         self._metadata: dict[str, dict[str, Any]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -94,9 +100,9 @@ class NotebookFiles:
 
     async def save(self, session: Session, generation: int | None = None) -> bool:
         """Writes the working copy if the log is ahead of it; what the user changed meanwhile is taken in first."""
-        if await self.open_elsewhere(session.id):
-            return False
         async with self._locks.setdefault(session.id, asyncio.Lock()):
+            if await self.open_elsewhere(session.id):
+                return False
             if await self._pull(session, generation):
                 # The revision is now that of the edits taken in, or later.
                 session = session.model_copy(update={"revision": await self._revision(session)})
@@ -127,6 +133,9 @@ class NotebookFiles:
         """
         async with self._locks.setdefault(session.id, asyncio.Lock()):
             try:
+                shared = self.shared(session.id)
+                if shared is not None:
+                    return await self._taken(session, shared, generation)
                 return await self._pull(session, generation)
             except (InvalidNotebook, HTTPError, OSError, ValueError) as error:
                 log.warning("notebook_not_taken_in", path=session.notebook_path, error=str(error))
@@ -176,6 +185,7 @@ class NotebookFiles:
         self._read[session.id, reader] = (base_revision, theirs)
         while len(self._read) > READERS:
             del self._read[next(iter(self._read))]
+        self.on_taken(session.id, reader, theirs)
         if not edits:
             return False
         await self._log.append(session.id, [CellsEdited(author="user", edits=edits)], generation=generation)
@@ -222,6 +232,14 @@ def _with_own(base: Document, saved: Document, ours: Document) -> Document:
 
 async def _never(session_id: SessionId) -> bool:
     return False
+
+
+def _not_shared(session_id: SessionId) -> None:
+    return None
+
+
+def _nobody(session_id: SessionId, reader: str, document: Document) -> None:
+    return None
 
 
 def _tab(about: Any) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from cellwright.extension.documents.shared import SharedNotebooks
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import SessionId
-from cellwright.server.errors import CellwrightError
+from cellwright.server.errors import CellwrightError, Conflict
 
 log = structlog.get_logger(__name__)
 LEASE_S = 20
@@ -26,13 +27,16 @@ class Tab:
 
     id: str
     tell: Tell
+    shared: bool = False
+    """It shows a document that jupyter-collaboration shares: the server edits it, and the tab saves nothing."""
 
 
 class Tabs:
     """Tabs by session, in the order in which they came: the first has the writer's role."""
 
-    def __init__(self, app: Cellwright) -> None:
+    def __init__(self, app: Cellwright, server: Any) -> None:
         self._app = app
+        self._shared = SharedNotebooks(app, server)
         self._open: dict[SessionId, list[Tab]] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -43,7 +47,12 @@ class Tabs:
         return session_id in self._open or await self._app.hot.has_tabs(session_id)
 
     async def join(self, session_id: SessionId, tab: Tab) -> None:
-        """A tab has the notebook open; it is told whether it is the one that saves."""
+        """A tab has the notebook open; it is told whether it is the one that saves.
+
+        Raises Conflict for a tab that shares a document which this server does not have.
+        """
+        if tab.shared and not await self._shared.join(session_id):
+            raise Conflict("This server does not share the notebook (jupyter-collaboration).")
         here = self._open.setdefault(session_id, [])
         here[:] = [known for known in here if known.id != tab.id]
         here.append(tab)
@@ -67,12 +76,13 @@ class Tabs:
             self._do(self._told(session_id, here[0]))
 
     async def _told(self, session_id: SessionId, tab: Tab) -> None:
-        writer = self._open.get(session_id, [])[:1] == [tab]
+        writer = not tab.shared and self._open.get(session_id, [])[:1] == [tab]
         await tab.tell({"event": "document.joined", "id": None, "data": {"writer": writer, "lease_s": LEASE_S}})
 
     async def _write(self, session_id: SessionId) -> None:
         if session_id in self._open:
             return  # Somebody came meanwhile.
+        await self._shared.leave(session_id)
         await self._app.hot.drop_tabs(session_id)
         try:
             await self._app.notebooks.save(await self._app.rows.get(session_id))
@@ -97,6 +107,7 @@ class Tabs:
 
     async def close(self) -> None:
         """Stops looking after tabs; their sockets end with the server."""
+        await self._shared.close()
         if self._refreshing is not None:
             self._refreshing.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -14,8 +14,12 @@ from tests.jupyter import JupyterServer
 CONFIG = """
 [checks.not_a_server_error]
 expected-statuses = ["2xx", "3xx", "4xx", "502"]
+
+[[operations]]
+include-path = "/artifacts/{artifact}/content"
+checks.response_schema_conformance.enabled = false
 """
-"""502: the model failed. Schemathesis makes up names of models too."""
+"""502: the model failed; Schemathesis makes up names of models too. What an artifact holds is its maker's, not ours."""
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "45"))

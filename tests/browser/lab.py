@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +13,7 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 from tests.jupyter import JupyterServer
 
 SLOW_MS = 30_000
+SAVED_S = 10
 NOTEBOOK = "[...window.jupyterapp.shell.widgets('main')].find(w => w.model?.sharedModel?.cells)"
 
 
@@ -24,7 +27,8 @@ class LabServer(JupyterServer):
         quiet = settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
         quiet.parent.mkdir(parents=True)
         quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-        places = {"JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTER_PATH": str(labextensions.parent)}
+        paths = [str(labextensions.parent), *filter(None, [more.pop("JUPYTER_PATH", "")])]
+        places = {"JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTER_PATH": os.pathsep.join(paths)}
         super().__init__(folder, root, data_dir, **places, **more)
         self._workspaces = folder / "workspaces"
 
@@ -146,7 +150,9 @@ class Lab:
     def in_file(self) -> list[tuple[str, str]]:
         """The same, of the file."""
         path = self.page.evaluate(f"{NOTEBOOK}.context.localPath")
-        notebook = json.loads((self.server.root / path).read_text())
+        while not (text := (self.server.root / path).read_text()).endswith("}\n"):
+            self.page.wait_for_timeout(50)  # It is being written.
+        notebook = json.loads(text)
         return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
 
     def saved(self) -> None:
@@ -165,7 +171,12 @@ class Lab:
     def agree(self, session: str) -> None:
         """Waits until all is saved; tab, file and log hold the same cells then, and nothing was asked."""
         self.saved()
-        assert self.in_tab() == self.in_file() == self.in_log(session)
+        give_up = time.monotonic() + SAVED_S
+        while not (self.in_tab() == self.in_file() == self.in_log(session)) and time.monotonic() < give_up:
+            self.page.wait_for_timeout(200)
+        log = self.in_log(session)
+        assert self.in_tab() == log
+        assert self.in_file() == log
         self.no_dialog()
 
     def no_dialog(self) -> None:

@@ -54,6 +54,24 @@ def _tcp(info: dict[str, Any]) -> str:
     return f"tcp://{info['ip']}:{info['iopub_port']}"
 
 
+async def test_a_restart_in_jupyter_is_no_death(
+    kernels: SessionKernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that somebody restarts goes on under its id, also where its new process takes a while to come."""
+    kernel = await kernels.start("s", None, tmp_path)
+    launch = CellwrightProvisioner.launch_kernel
+
+    async def slowly(self: CellwrightProvisioner, *args: Any, **more: Any) -> Any:
+        await asyncio.sleep(1.0)
+        return await launch(self, *args, **more)
+
+    monkeypatch.setattr(CellwrightProvisioner, "launch_kernel", slowly)
+    restarting = asyncio.create_task(kernels.manager.restart_kernel(kernel.kernel_id))
+    cause = await asyncio.wait_for(kernel.died, 10)
+    await restarting
+    assert (cause, kernel.replaced) == ("it was restarted in Jupyter", True)
+
+
 async def test_what_jupyterlab_would_show(kernel: KernelConnection) -> None:
     """Displays, their updates, cleared output, errors and results come out as a notebook would hold them."""
     _, outputs = await run(

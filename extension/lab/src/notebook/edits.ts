@@ -61,10 +61,10 @@ export class NotebookEdits {
   async take({ event, data }: Told): Promise<boolean> {
     switch (event) {
       case 'cell.started':
-        return this._ours(() => this._start(data));
+        return this._start(data);
       case 'cell.output':
       case 'cell.snapshot':
-        return this._ours(() => this._live(event, data));
+        return this._live(event, data);
       case 'cell.completed':
         return this._complete(data);
       case 'cells.edited': {
@@ -84,6 +84,7 @@ export class NotebookEdits {
     const content: Content = { id, kind: 'code', source, outputs: [], execution_count: null, metadata };
     this._areas.set(execution_id, new OutputArea());
     let cell = this._cell(id);
+    this._place(id, data.after);
     if (!cell) {
       cell = this._insert(content, data.after);
     } else if (cell.sharedModel.getSource() !== source) {
@@ -133,37 +134,32 @@ export class NotebookEdits {
       return false;
     }
     const code = cell as ICodeCellModel;
-    return this._ours(() => {
-      put(code.outputs, outputs);
-      code.sharedModel.execution_count = data.execution_count;
-      code.sharedModel.executionState = 'idle';
-      const source = this._known.get(data.cell_id)?.source ?? '';
-      this._known.set(data.cell_id, { source, outputs: shownOutputs(cell) });
-      return true;
-    });
+    put(code.outputs, outputs);
+    code.sharedModel.execution_count = data.execution_count;
+    code.sharedModel.executionState = 'idle';
+    const source = this._known.get(data.cell_id)?.source ?? '';
+    this._known.set(data.cell_id, { source, outputs: shownOutputs(cell) });
+    return true;
   }
 
   private async _edit(edit: Record<string, any>, author: string): Promise<boolean> {
     if (!edit.cell) {
-      return this._ours(() =>
-        edit.op === 'delete' ? this._delete(edit.cell_id) : this._move(edit.cell_id, edit.after)
-      );
+      return edit.op === 'delete' ? this._delete(edit.cell_id) : this._move(edit.cell_id, edit.after);
     }
     const { outputs, ...content } = edit.cell as Content;
     const whole = { ...content, outputs: inlined(outputs, await this.fetch(references(outputs))) };
-    return this._ours(() => {
-      const there = this._cell(content.id);
-      const echo = author === 'user' && (this._sent.get(content.id)?.delete(content.source) ?? false);
-      let changed = false;
-      if (there) {
-        changed = !echo && this._replace(there, whole);
-      } else if (!echo) {
-        this._dropTwin(whole);
-        changed = Boolean(this._insert(whole, edit.after));
-      }
-      this._known.set(content.id, { source: content.source, outputs: normal(whole) });
-      return changed;
-    });
+    const there = this._cell(content.id);
+    const echo = author === 'user' && (this._sent.get(content.id)?.delete(content.source) ?? false);
+    this._place(content.id, edit.after);
+    let changed = false;
+    if (there) {
+      changed = !echo && this._replace(there, whole);
+    } else if (!echo) {
+      this._dropTwin(whole);
+      changed = Boolean(this._insert(whole, edit.after));
+    }
+    this._known.set(content.id, { source: content.source, outputs: normal(whole) });
+    return changed;
   }
 
   /** A cell that the user is typing in stays, as a new one of theirs, whoever deleted it. */
@@ -171,6 +167,7 @@ export class NotebookEdits {
     const cell = this._cell(id);
     const stays = !cell || this._typed(cell);
     this._known.delete(id);
+    this._order = this._order.filter(known => known !== id);
     if (stays) {
       return false;
     }
@@ -179,6 +176,8 @@ export class NotebookEdits {
   }
 
   private _move(id: string, after: string | null): boolean {
+    this._order = this._order.filter(known => known !== id);
+    this._place(id, after);
     const place = this._index(id);
     const behind = after === null ? 0 : this._index(after) + 1;
     const target = behind > place ? behind - 1 : behind;
@@ -263,14 +262,12 @@ export class NotebookEdits {
     return this.model.cells.get(place);
   }
 
-  /** Changes the notebook; what the user moved or made meanwhile goes on counting as theirs. */
-  private _ours<T>(change: () => T): T {
-    const theirs = this._ids().join() !== this._order.join();
-    const changed = change();
-    if (!theirs) {
-      this._order = this._ids();
+  /** Notes where the log has a cell that is new to it; without `after` it is first, and last where that is unknown. */
+  private _place(id: string, after: string | null | undefined): void {
+    if (!this._order.includes(id)) {
+      const behind = after ? this._order.indexOf(after) : -1;
+      this._order.splice(after && behind === -1 ? this._order.length : behind + 1, 0, id);
     }
-    return changed;
   }
 
   /** Changes that the user's undo does not take back. */
@@ -312,6 +309,7 @@ export class NotebookEdits {
 
   /** Each cell as the log knows it: what differs from this was done here, and is the user's. */
   private _known: Map<string, Held>;
+  /** The cells in the order that the log has them. */
   private _order: string[];
   /** What this tab saved, by cell. */
   private _sent = new Map<string, Set<string>>();

@@ -10,7 +10,8 @@ import type { Api } from '../api/client';
 import { SessionSocket, type Told } from '../api/socket';
 import { NotebookEdits } from './edits';
 import { note } from './held';
-import { livingKernel, wokenKernel } from './kernel';
+import { attach, livingKernel, wokenKernel } from './kernel';
+import { SharedNotebook } from './shared';
 
 const SAVE_AFTER_MS = 500;
 const AGAIN_MS = 3_000;
@@ -20,7 +21,8 @@ const CHANGES = ['cell.started', 'cell.completed', 'cells.edited'];
 
 type Context = DocumentRegistry.IContext<INotebookModel>;
 
-interface Mark {
+/** What a notebook says of the session that it belongs to. */
+export interface Mark {
   session_id?: string;
   revision?: number;
   tab?: string;
@@ -46,15 +48,18 @@ export class LiveNotebooks {
   async bind(panel: NotebookPanel): Promise<void> {
     const { context } = panel;
     const ours = context.model?.getMetadata('cellwright') as Mark | undefined;
-    // With a shared document, the server itself puts our cells into it.
-    if (!ours?.session_id || this._open.has(context) || this._binding.has(context) || context.model.collaborative) {
+    if (!ours?.session_id || this._open.has(context) || this._binding.has(context)) {
       return;
     }
     this._binding.add(context);
     try {
       const row = await this.api.session(ours.session_id).catch(() => null);
       if (row?.notebook_path === context.localPath && row.access !== 'read' && !panel.isDisposed) {
-        this._open.set(context, new LiveNotebook(this.api, this.contents, panel, ours.session_id, ours.revision ?? 0));
+        const { session_id, revision = 0 } = ours;
+        const live = context.model.collaborative
+          ? new SharedNotebook(this.api, context, session_id, row.seq)
+          : new LiveNotebook(this.api, this.contents, panel, session_id, revision);
+        this._open.set(context, live);
       }
     } finally {
       this._binding.delete(context);
@@ -69,9 +74,7 @@ export class LiveNotebooks {
     }
     this._seen.add(context);
     context.model.metadataChanged.connect((_, { key }) => {
-      const live = this._open.get(context);
-      const tab = (context.model.getMetadata('cellwright') as Mark | undefined)?.tab;
-      if (key !== 'cellwright' || (live && tab === live.tab)) {
+      if (key !== 'cellwright' || this._open.get(context)?.knows(context.model.getMetadata(key))) {
         return;
       }
       // Adopted by a session; or put back to what the file, or a checkpoint of it, held.
@@ -88,7 +91,7 @@ export class LiveNotebooks {
     this._open.delete(context);
   }
 
-  private _open = new Map<Context, LiveNotebook>();
+  private _open = new Map<Context, LiveNotebook | SharedNotebook>();
   private _binding = new Set<Context>();
   private _seen = new WeakSet<Context>();
 }
@@ -113,10 +116,15 @@ export class LiveNotebook {
     this._socket = this._follow(revision);
     this._onVisible = () => document.visibilityState === 'visible' && this._socket.wake();
     document.addEventListener('visibilitychange', this._onVisible);
-    void this._attach(wokenKernel);
+    void attach(context.sessionContext, wokenKernel(api, session));
   }
 
   readonly tab = UUID.uuid4();
+
+  /** Whether the notebook's mark is this tab's own. */
+  knows(mark: Mark | undefined): boolean {
+    return mark?.tab === this.tab;
+  }
 
   /** Saves what was typed since the last save, and waits until that is done. */
   async saveTyped(): Promise<void> {
@@ -187,7 +195,7 @@ export class LiveNotebook {
         }
         return;
       case 'kernel.changed':
-        void this._attach(livingKernel);
+        void attach(this._context.sessionContext, livingKernel(this.api, this.session));
         return;
     }
     const changed = await this._edits.take(told);
@@ -261,19 +269,6 @@ export class LiveNotebook {
       // The context has no public way to learn of a save that its own server made.
       const { hash, hash_algorithm, last_modified } = there;
       (this._context as any)._contentsModel = { ...held, hash, hash_algorithm, last_modified };
-    }
-  }
-
-  /** Attaches the tab to the session's kernel, where that lives. */
-  private async _attach(find: typeof livingKernel): Promise<void> {
-    const { sessionContext } = this._context;
-    const id = await find(this.api, this.session).catch(error => {
-      console.warn("Cellwright could not have the session's kernel:", error);
-      return null;
-    });
-    await sessionContext.ready;
-    if (id && sessionContext.session?.kernel?.id !== id && !this._disposed) {
-      await sessionContext.changeKernel({ id }).catch(() => undefined);
     }
   }
 
