@@ -22,21 +22,8 @@ class SingleUserServer(JupyterServer):
 def jupyter(data_dir: Path, root: Path, tmp_path: Path) -> Iterator[JupyterServer]:
     with Hub() as hub:
         server = SingleUserServer(tmp_path, root, data_dir, token="token-ann")
-        environment = {
-            "JUPYTERHUB_API_TOKEN": "token-ann",
-            "JUPYTERHUB_API_URL": f"{hub.url}/hub/api",
-            "JUPYTERHUB_BASE_URL": "/",
-            "JUPYTERHUB_CLIENT_ID": "jupyterhub-user-ann",
-            "JUPYTERHUB_HOST": "",
-            "JUPYTERHUB_OAUTH_ACCESS_SCOPES": '["access:servers!user=ann"]',
-            "JUPYTERHUB_OAUTH_CALLBACK_URL": "/user/ann/oauth_callback",
-            "JUPYTERHUB_SERVICE_PREFIX": "/user/ann/",
-            "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{server.port}/user/ann/",
-            "JUPYTERHUB_USER": "ann",
-            "JUPYTERHUB_ACTIVITY_URL": f"{hub.url}/hub/api/users/ann/activity",
-        }
         try:
-            yield server.start(**environment)
+            yield server.start(**hub.settings(server.port))
         finally:
             server.stop()
 

@@ -17,6 +17,16 @@ SAVED_S = 10
 NOTEBOOK = "[...window.jupyterapp.shell.widgets('main')].find(w => w.model?.sharedModel?.cells)"
 
 
+GIVE = """([kind, name, text]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([text], name, { type: 'text/csv' }));
+    const about = { bubbles: true, cancelable: true };
+    const event = kind === 'drop' ? new DragEvent('drop', { ...about, dataTransfer: transfer })
+                                  : new ClipboardEvent('paste', { ...about, clipboardData: transfer });
+    document.querySelector('#cellwright-panel textarea').dispatchEvent(event);
+}"""
+
+
 class LabServer(JupyterServer):
     """A JupyterLab with the built front end."""
 
@@ -105,6 +115,11 @@ class Lab:
     def ask(self, query: str) -> None:
         self.input.fill(query)
         self.input.press("Enter")
+
+    def drop(self, name: str, text: str, how: str = "drop") -> None:
+        """Drops a file onto the question, or pastes it, and waits until it stands there."""
+        self.page.evaluate(GIVE, [how, name, text])
+        expect(self.panel.locator(".jp-chat-attachment", has_text=name)).to_be_visible()
 
     def turn(self, n: int) -> Locator:
         return self.panel.locator(f".jp-Cellwright-steps[data-turn='{n}']")

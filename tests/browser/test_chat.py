@@ -204,18 +204,8 @@ def test_files_that_are_dropped_and_pasted(lab: Lab, model: OpenAIServer) -> Non
     lab.open()
     session = lab.new_chat()
     expect(lab.input).to_be_visible()
-    give = """([kind, name, text]) => {
-        const transfer = new DataTransfer();
-        transfer.items.add(new File([text], name, { type: 'text/csv' }));
-        const about = { bubbles: true, cancelable: true };
-        const event = kind === 'drop' ? new DragEvent('drop', { ...about, dataTransfer: transfer })
-                                      : new ClipboardEvent('paste', { ...about, clipboardData: transfer });
-        document.querySelector('#cellwright-panel textarea').dispatchEvent(event);
-    }"""
-    lab.page.evaluate(give, ["drop", "dropped.csv", "a,b\n1,2\n"])
-    expect(lab.panel.locator(".jp-chat-attachment", has_text="dropped.csv")).to_be_visible()
-    lab.page.evaluate(give, ["paste", "pasted.csv", "c\n3\n"])
-    expect(lab.panel.locator(".jp-chat-attachment", has_text="pasted.csv")).to_be_visible()
+    lab.drop("dropped.csv", "a,b\n1,2\n")
+    lab.drop("pasted.csv", "c\n3\n", how="paste")
     lab.ask("What is in these?")
     lab.ended(1)
     assert {"dropped", "pasted"} <= set(lab.server.call("GET", f"/sessions/{session}")["variables"])

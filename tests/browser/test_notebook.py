@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
@@ -12,6 +13,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.lab import NOTEBOOK, SLOW_MS, Lab, LabServer
 from tests.doubles.openai_server import OpenAIServer, Say, cell
+
+FROZEN_S = int(os.environ.get("FROZEN_S", "5"))
+"""How long a tab is frozen: minutes are tried by hand."""
 
 SLOW_CELL = "import time\nfor i in range(8):\n    print('step', i, flush=True)\n    time.sleep(0.25)"
 
@@ -150,6 +154,37 @@ def test_a_tab_that_slept(lab: Lab, model: OpenAIServer) -> None:
     lab.agree(session)
     assert "typed_offline = 1" in [source for _, source in lab.in_tab()]
     lab.no_dialog()
+
+
+def test_a_tab_that_was_frozen(lab: Lab, browser: Browser, jupyter: LabServer, model: OpenAIServer) -> None:
+    """The browser stops a tab that nobody looks at, with the writer's role: it comes back, and all is there once.
+
+    Meanwhile the agent works, another window opens the notebook, and its user types there.
+    """
+    session = begun(lab, model)
+    lab.type_cell("typed_before = 1")
+    devices = lab.page.context.new_cdp_session(lab.page)
+    devices.send("Page.setWebLifecycleState", {"state": "frozen"})
+    model.script([cell("meanwhile = 1", "Go on"), Say("Done."), cell("later = 1", "Go on"), Say("Done.")])
+    jupyter.until_ended(jupyter.call("POST", f"/sessions/{session}/query", json={"query": "Go on."})["turn_id"])
+    window = browser.new_context(viewport={"width": 1280, "height": 800})
+    other = Lab(window.new_page(), jupyter, "awake").open()
+    other.choose(session)
+    other.open_notebook()
+    expect(other.cells.filter(has_text="meanwhile = 1")).to_have_count(1)
+    other.type_cell("typed_elsewhere = 1")
+    other.page.keyboard.press("Control+s")
+    other.page.wait_for_timeout(FROZEN_S * 1000)
+    jupyter.until_ended(jupyter.call("POST", f"/sessions/{session}/query", json={"query": "Go on."})["turn_id"])
+    devices.send("Page.setWebLifecycleState", {"state": "active"})
+    for shown in (lab, other):
+        expect(shown.cells.filter(has_text="later = 1")).to_have_count(1, timeout=SLOW_MS)
+        expect(shown.cells.filter(has_text="typed_elsewhere = 1")).to_have_count(1)
+    lab.page.keyboard.press("Control+s")
+    lab.agree(session)
+    other.agree(session)
+    assert "typed_before = 1" in [source for _, source in other.in_tab()]
+    window.close()
 
 
 def test_changed_on_disk(lab: Lab, jupyter: LabServer, model: OpenAIServer) -> None:

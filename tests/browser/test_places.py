@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.lab import SLOW_MS, Lab, LabServer
+from tests.doubles.hub import Hub
 from tests.doubles.identity import ARGUMENTS
 from tests.doubles.openai_server import OpenAIServer, Say, cell
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Below(LabServer):
-    """Under a base URL, with a password in place of the token in the page's address."""
+    """Under a base URL."""
 
     base = "/user/ada/"
 
@@ -43,15 +44,13 @@ def below(
 
 
 def test_below_a_base_url_with_a_login(browser: Browser, below: LabServer, model: OpenAIServer) -> None:
-    """With the login's cookie and the page's XSRF token, and no other token: chat, figure, notebook."""
+    """After a login with the password: chat, figure, notebook."""
     model.script([cell("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()", "Plot"), Say("Plotted.")])
     window = browser.new_context(viewport={"width": 1280, "height": 800})
     page = window.new_page()
     page.goto(f"{below.url}login?next={below.base}lab/workspaces/below")
     page.fill("input[name=password]", below.token)
     page.click("#login_submit")
-    tokens: list[str | None] = []
-    page.on("request", lambda request: tokens.append(request.headers.get("authorization")))
     lab = Lab(page, below, "below").ready()
     lab.new_chat()
     lab.ask("Plot.")
@@ -63,6 +62,53 @@ def test_below_a_base_url_with_a_login(browser: Browser, below: LabServer, model
     lab.no_dialog()
     assert not [line for line in lab.logged if "403" in line], lab.logged
     window.close()
+
+
+def by_cookie(route: Route) -> None:
+    """Sends a request without the token that a page has: its cookies, and the XSRF header, must do."""
+    route.continue_(headers={name: value for name, value in route.request.headers.items() if name != "authorization"})
+
+
+class OfAHub(LabServer):
+    """Ann's server as JupyterHub starts it."""
+
+    module, base = "jupyterhub.singleuser", "/user/ann/"
+
+
+def test_behind_a_hub(
+    browser: Browser, tmp_path: Path, cluster: Path, labextensions: Path, model: OpenAIServer
+) -> None:
+    """After the Hub's login, with its cookies and XSRF check alone: chat, upload, figure, notebook, download."""
+    model.script([cell("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()", "Plot"), Say("Plotted.")])
+    server = OfAHub.fresh(tmp_path, cluster, token="token-ann", labextensions=labextensions, **model.settings)
+    window = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    with Hub() as hub:
+        try:
+            server.start(**hub.settings(server.port, hub.url))
+            page = window.new_page()
+            refused: list[str] = []
+            page.on("response", lambda answer: refused.append(answer.url) if answer.status == 403 else None)
+            page.route("**/cellwright/api/**", by_cookie)
+            page.goto(f"{server.url}lab/workspaces/hub?reset")
+            lab = Lab(page, server, "hub").ready()
+            assert page.url.startswith(server.url)
+            session = lab.new_chat()
+            (tmp_path / "sent.csv").write_text("a\n1\n")
+            lab.drop("sent.csv", "a\n1\n")
+            lab.ask("Plot.")
+            lab.ended(1)
+            expect(lab.turn(1).locator("img").first).to_be_visible()
+            lab.open_notebook()
+            lab.tab("Artifacts")
+            card = lab.panel.locator(".jp-Cellwright-gallery .jp-Cellwright-card[data-name='sent.csv']")
+            with page.expect_download() as download:
+                card.get_by_role("button", name="Download", exact=True).click()
+            assert download.value.path().read_text() == "a\n1\n"
+            lab.agree(session)
+            assert refused == []
+        finally:
+            window.close()
+            server.stop()
 
 
 def test_notebook_7(lab: Lab, jupyter: LabServer, model: OpenAIServer) -> None:
