@@ -29,6 +29,7 @@ from cellwright.server.cleaning import Cleaner
 from cellwright.server.domain import Frozen, Session, Turn, new_id
 from cellwright.server.errors import CellwrightError, Invalid, StoreUnavailable
 from cellwright.server.events import Event, TurnCompleted
+from cellwright.server.harvest import Harvest
 from cellwright.server.kernel_life import KernelLife
 from cellwright.server.memory import Memory
 from cellwright.server.messages import Messages
@@ -175,6 +176,7 @@ class Cellwright:
             self.rows,
             cells,
             self.artifacts,
+            Harvest(self.artifacts, self.kernels.folder),
             self.hot,
             self.kernels,
             self.life,

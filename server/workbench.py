@@ -15,7 +15,6 @@ import asyncpg
 import structlog
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.execution import OBEY_WITHIN_S, Execution, Finished, reattach, spool_file
-from cellwright.kernels.registry import Registry
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.notebooks.document import SKIP_TAG, Cell, Output
 from cellwright.notebooks.errors import EditConflict, UnknownCell
@@ -25,7 +24,7 @@ from cellwright.server import events as e
 from cellwright.server import variables
 from cellwright.server.agent.profiles import profile
 from cellwright.server.agent.risk import reasons
-from cellwright.server.artifacts import Artifacts, slug
+from cellwright.server.artifacts import Artifacts
 from cellwright.server.domain import (
     Artifact,
     CellStatus,
@@ -38,6 +37,7 @@ from cellwright.server.domain import (
     new_id,
 )
 from cellwright.server.errors import CellwrightError, NotFound
+from cellwright.server.harvest import Harvest
 from cellwright.server.kernel_life import KernelLife, workspace_of
 from cellwright.server.live import LiveCell
 from cellwright.server.memory import Memory
@@ -73,6 +73,7 @@ class Tools:
     rows: SessionRows
     cells: Cells
     artifacts: Artifacts
+    harvest: Harvest
     hot: Hot
     kernels: SessionKernels
     life: KernelLife
@@ -380,7 +381,7 @@ class Workbench:
         started: e.CellStarted,
         run: AsyncIterator[Change | Finished],
         connection: KernelConnection | None,
-        before: list[File] | None,
+        before: list[File],
         tool: str,
     ) -> Ran:
         finished = Finished("outcome_unknown")
@@ -427,8 +428,8 @@ class Workbench:
             await self._t.artifacts.keep_outputs(live.area.outputs)
             await self.record(*events)
         await self.hot.settle(self.session.id)
-        artifacts = await self._keep(started, outputs, before)
-        await self._save()
+        artifacts = await self._harvest(started, outputs, before)
+        await self.save()
         if artifacts:
             names = ", ".join(artifact.name for artifact in artifacts)
             text += f"\n[artifacts: {names}]"
@@ -450,27 +451,19 @@ class Workbench:
             )
         return ran
 
-    async def _keep(self, started: e.CellStarted, outputs: list[Output], before: list[File] | None) -> list[Artifact]:
-        """Makes artifacts of what a cell showed, wrote and printed; what was kept already is not kept again."""
-        lineage = {
-            "turn_id": self.turn.id,
-            "message_id": started.message_id,
-            "cell_id": started.cell_id,
-            "generation": self.generation,
-        }
-        artifacts = await self._t.artifacts.add_shown(self.session.id, outputs, started.purpose or "output", **lineage)
-        if before is not None:
-            artifacts += await self._new_files(before, lineage)
-        artifacts += await self._whole_text(started, lineage)
-        self.made += [artifact.id for artifact in artifacts]
-        return artifacts
+    async def _harvest(self, started: e.CellStarted, outputs: list[Output], before: list[File]) -> list[Artifact]:
+        made = await self._t.harvest.of(
+            self.session.id, self.turn.id, self.generation, started, outputs, self.workspace, before
+        )
+        self.made += [artifact.id for artifact in made]
+        return made
 
     async def complete(self, ran: e.CellCompleted, call: ToolCall) -> ToolResult:
         """Does what is left to do for a cell that had ended when a former server died: artifacts, and its result."""
         started = next(r.event for r in await self.events() if _started(r.event, ran.execution_id))
         assert isinstance(started, e.CellStarted)
-        await self._keep(started, list(ran.outputs), await self._files_since(started))
-        await self._save()
+        await self._harvest(started, list(ran.outputs), await self._files_since(started))
+        await self.save()
         return told_of(ran, call)
 
     def result_of(self, ran: Ran, call_id: str, tool: str) -> ToolResult:
@@ -500,43 +493,6 @@ class Workbench:
             return None
         edit = e.CellEdit(op="replace", cell_id=cell.id, cell=content(tagged))
         return e.CellsEdited(author="cellwright", edits=[edit])
-
-    async def _new_files(self, before: list[File], lineage: dict[str, Any]) -> list[Artifact]:
-        made = []
-        for file in await asyncio.to_thread(self.workspace.changed, before):
-            artifact = await self._t.artifacts.add_file(
-                self.session.id, self.workspace.folder, file.name, file.name, created_by="file", **lineage
-            )
-            if artifact is not None:
-                made.append(artifact)
-        return made
-
-    async def _whole_text(self, started: e.CellStarted, lineage: dict[str, Any]) -> list[Artifact]:
-        """Console text that was too long for the notebook, as an artifact; then the cell's spools go."""
-        folder = self._t.kernels.folder
-        if folder is None:
-            return []
-        made = []
-        for name in ("stdout", "stderr"):
-            path = await asyncio.to_thread(Registry(folder).kept, started.execution_id, name)
-            if await asyncio.to_thread(path.exists):
-                artifact = await self._t.artifacts.add_file(
-                    self.session.id,
-                    path.parent,
-                    path.name,
-                    f"{slug(started.purpose or 'output')}.{name}.txt",
-                    created_by="text",
-                    kind="debug",
-                    mime_type="text/plain",
-                    description=f"All that the cell wrote to {name}",
-                    **lineage,
-                )
-                if artifact is not None:
-                    made.append(artifact)
-        for ending in ("stdout", "stderr", "spool"):
-            path = await asyncio.to_thread(Registry(folder).kept, started.execution_id, ending)
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-        return made
 
     async def last_cell(self) -> str | None:
         return await self._t.cells.last(self.session.id)
@@ -596,7 +552,7 @@ class Workbench:
     async def picture(self, sha256: str) -> bytes:
         return (await self._t.artifacts.fetch_all([sha256]))[sha256]
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
         """Writes the working copy; a disk that is full costs the copy, not the turn."""
         try:
             await self._t.notebooks.save(await self.refresh(), self.generation)
@@ -608,9 +564,6 @@ class Workbench:
             if event != self._told_unsaved:
                 self._told_unsaved = event
                 await self.record(event)
-
-    async def save(self) -> None:
-        await self._save()
 
 
 def _why(error: Exception) -> str:

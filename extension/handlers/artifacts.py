@@ -303,17 +303,6 @@ async def content(call: Call) -> Streamed:
     return await _send(call, await _artifact(call))
 
 
-async def shown(call: Call) -> Streamed:
-    session = await call.session()
-    name = call.path["sha256"]
-    data = await call.app.artifacts.shown(session.id, name)
-    call.handler.set_header("Content-Type", "application/octet-stream")
-    call.handler.set_header("Content-Security-Policy", SANDBOX)
-    call.handler.set_header("Cache-Control", "private, max-age=31536000, immutable")
-    call.handler.finish(data)
-    return Streamed()
-
-
 async def by_link(call: Call) -> Streamed:
     return await _send(call, await call.app.artifacts.by_token(call.path["token"]))
 
@@ -473,14 +462,6 @@ ROUTES = [
         "The bytes; takes Range",
         errors=(404, 416),
         media=("*/*",),
-    ),
-    Route(
-        "GET",
-        "/sessions/{session}/objects/{sha256}",
-        shown,
-        "A large value of an output: what a reference in an event or a cell names",
-        errors=(404,),
-        media=("application/octet-stream",),
     ),
     Route(
         "GET",

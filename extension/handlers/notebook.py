@@ -49,6 +49,17 @@ async def leave(call: Call) -> Streamed:
     return Streamed()
 
 
+async def shown(call: Call) -> Streamed:
+    session = await call.session()
+    name = call.path["sha256"]
+    data = await call.app.artifacts.shown(session.id, name)
+    call.handler.set_header("Content-Type", "application/octet-stream")
+    call.handler.set_header("Content-Security-Policy", "sandbox; default-src 'none'")
+    call.handler.set_header("Cache-Control", "private, max-age=31536000, immutable")
+    call.handler.finish(data)
+    return Streamed()
+
+
 ROUTES = [
     Route("GET", "/sessions/{session}/notebook", get, "The notebook as it is now", None, None, Notebook, errors=(404,)),
     Route(
@@ -59,5 +70,13 @@ ROUTES = [
         ExportQuery,
         errors=(404,),
         media=(*MIMES.values(), "application/json"),
+    ),
+    Route(
+        "GET",
+        "/sessions/{session}/objects/{sha256}",
+        shown,
+        "A large value of an output: what a reference in an event or a cell names",
+        errors=(404,),
+        media=("application/octet-stream",),
     ),
 ]
