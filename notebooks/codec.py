@@ -34,7 +34,7 @@ def decode(notebook: str | bytes | dict[str, Any]) -> Document:
         raise
     except Exception as error:
         raise InvalidNotebook(f"This is not a valid notebook: {error}") from error
-    return Document(tuple(_decode_cell(cell) for cell in node.cells), dict(node.metadata))
+    return Document(tuple(decode_cell(cell) for cell in node.cells), dict(node.metadata))
 
 
 def _name_cells(cells: list[Any]) -> None:
@@ -45,7 +45,8 @@ def _name_cells(cells: list[Any]) -> None:
         seen.add(cell["id"])
 
 
-def _decode_cell(node: Any) -> Cell:
+def decode_cell(node: Any) -> Cell:
+    """One cell of nbformat 4.5 JSON, which must be valid."""
     plain = json.loads(json.dumps(node))
     kept = {ATTACHMENTS: plain["attachments"]} if plain.get("attachments") else {}
     return Cell(

@@ -67,6 +67,10 @@ class TooLarge(CellwrightError):
         self.limit_bytes = limit_bytes
 
 
+class NotebookMoved(Exception):
+    """The notebook is at another revision than a change was made for: a signal to make it anew."""
+
+
 class StaleLease(CellwrightError):
     """Another process owns this session now."""
 

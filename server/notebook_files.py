@@ -18,12 +18,13 @@ from typing import Any, Protocol
 import structlog
 from cellwright.kernels.inside.files import plain_file, replace_file
 from cellwright.notebooks import codec
-from cellwright.notebooks.document import Document, digest
+from cellwright.notebooks.document import Cell, Document, digest
 from cellwright.notebooks.edits import Delete, Insert, Move, Replace, difference, merge
 from cellwright.notebooks.errors import InvalidNotebook
 from cellwright.notebooks.outputs import inline, references
 from cellwright.server.artifacts import Artifacts
 from cellwright.server.domain import Session, SessionId
+from cellwright.server.errors import NotebookMoved
 from cellwright.server.events import CellContent, CellEdit, CellsEdited, NotebookSaved
 from cellwright.server.store.cells import Cells
 from cellwright.server.store.log import Log
@@ -63,11 +64,11 @@ class NotebookFiles:
         self.open_elsewhere: Callable[[SessionId], Awaitable[bool]] = _never
         """Whether somebody has the notebook open and writes it; the log is ahead of the file then."""
 
-        self.shared: Callable[[SessionId], dict[str, Any] | None] = _not_shared
+        self.shared: Callable[[SessionId], Awaitable[dict[str, Any] | None]] = _not_shared
         """The notebook as users share it at this moment, where they do."""
 
-        self.on_taken: Callable[[SessionId, str, Document], None] = _nobody
-        """Told of what a reader saved: session, the reader's tab, and its notebook with large values by reference."""
+        self.on_taken: Callable[[SessionId, str, list[Cell]], None] = _nobody
+        """Told of what a reader typed that the log is about to have: session, the reader's tab, and the cells."""
 
         self._written: dict[str, str] = {}
         self._metadata: dict[str, dict[str, Any]] = {}
@@ -133,7 +134,7 @@ class NotebookFiles:
         """
         async with self._locks.setdefault(session.id, asyncio.Lock()):
             try:
-                shared = self.shared(session.id)
+                shared = await self.shared(session.id)
                 if shared is not None:
                     return await self._taken(session, shared, generation)
                 return await self._pull(session, generation)
@@ -155,12 +156,20 @@ class NotebookFiles:
 
     async def _taken(self, session: Session, content: dict[str, Any], generation: int | None) -> bool:
         """Takes what a notebook of the user's holds into the log; whether there was anything."""
+        while True:
+            try:
+                return await self._taken_at(await self._revision(session), session, content, generation)
+            except NotebookMoved:
+                continue
+
+    async def _taken_at(self, revision: int, session: Session, content: dict[str, Any], generation: int | None) -> bool:
+        """The same, for the log's notebook at `revision`; raises NotebookMoved where that is not the last one."""
         theirs = codec.decode(content)
         metadata = json.loads(json.dumps(content["metadata"]))
         about = metadata.pop(KEY, None)
         base_revision, reader = _revision(about), _tab(about)
         read = self._read.get((session.id, reader))
-        ours = await self._cells.document(session.id)
+        ours = await self._cells.document(session.id, revision)
         # What was taken in before from the same revision is the base of what was typed since.
         if read is not None and read[0] == base_revision:
             base = read[1]
@@ -175,22 +184,29 @@ class NotebookFiles:
                 # What a tab shows of a cell that runs is part of it; the log will have the whole.
                 now = ours[cell.id]
                 cell = replace(cell, outputs=now.outputs, execution_count=now.execution_count)
-            cells.append(replace(cell, outputs=tuple(await self._artifacts.keep_outputs(cell.outputs))))
+            slim = tuple(await self._artifacts.keep_outputs(cell.outputs))
+            # JavaScript tells no 1.0 from 1: what is equal is the same.
+            known = base[cell.id].outputs if cell.id in base else ()
+            cells.append(replace(cell, outputs=known if slim == known else slim))
         theirs = Document(tuple(cells))
-        edits = [told for edit in difference(ours, merge(base, ours, theirs)) for told in _told(edit)]
+        changes = difference(ours, merge(base, ours, theirs))
+        edits = [told for change in changes for told in _told(change)]
         if metadata.get("kernelspec", {}).get("name") == OURS:
             del metadata["kernelspec"]
+        typed = [change.cell for change in changes if isinstance(change, Insert | Replace)]
+        self.on_taken(
+            session.id, reader, [c for c in typed if c.id in theirs and theirs[c.id].content_hash == c.content_hash]
+        )
+        if edits:
+            event = CellsEdited(author="user", edits=edits)
+            await self._log.append(session.id, [event], generation=generation, at_revision=revision)
+            log.info("notebook_edits_taken", session_id=session.id, edits=len(edits))
         self._metadata[session.id] = metadata
         self._read.pop((session.id, reader), None)
         self._read[session.id, reader] = (base_revision, theirs)
         while len(self._read) > READERS:
             del self._read[next(iter(self._read))]
-        self.on_taken(session.id, reader, theirs)
-        if not edits:
-            return False
-        await self._log.append(session.id, [CellsEdited(author="user", edits=edits)], generation=generation)
-        log.info("notebook_edits_taken", session_id=session.id, edits=len(edits))
-        return True
+        return bool(edits)
 
     async def take(self, session: Session, model: dict[str, Any], write: Write) -> Any:
         """A save by somebody else: what they typed goes into the log, and what `write` gets is both sides joined.
@@ -201,7 +217,7 @@ class NotebookFiles:
             # Codec, log and merge see one state: what changed on the disk meanwhile is the user's as well.
             with contextlib.suppress(InvalidNotebook, HTTPError, OSError, ValueError):
                 await self._pull(session, None)
-            await self._taken(session, model["content"], None)
+            await self._taken(session, await self._whole(session.id, model["content"]), None)
             session = session.model_copy(update={"revision": await self._revision(session)})
             encoded = codec.encode(await self.document(session, session.revision))
             told = await write({**model, "content": encoded})
@@ -215,6 +231,12 @@ class NotebookFiles:
                     session.id, [NotebookSaved(path=session.notebook_path, revision=session.revision)]
                 )
             return told
+
+    async def _whole(self, session_id: SessionId, saved: dict[str, Any]) -> dict[str, Any]:
+        """What was saved; where users share it, as it stands now: a save of that may have been read piece by piece."""
+        shared = await self.shared(session_id)
+        same = shared is not None and _tab(shared["metadata"].get(KEY)) == _tab(saved["metadata"].get(KEY)) != ""
+        return shared if shared is not None and same else saved
 
     def forget(self, session_id: SessionId, tab: str) -> None:
         """A tab was closed: what it saved last is no base of anything any more."""
@@ -234,11 +256,11 @@ async def _never(session_id: SessionId) -> bool:
     return False
 
 
-def _not_shared(session_id: SessionId) -> None:
+async def _not_shared(session_id: SessionId) -> None:
     return None
 
 
-def _nobody(session_id: SessionId, reader: str, document: Document) -> None:
+def _nobody(session_id: SessionId, reader: str, cells: list[Cell]) -> None:
     return None
 
 

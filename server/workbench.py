@@ -36,7 +36,7 @@ from cellwright.server.domain import (
     Variable,
     new_id,
 )
-from cellwright.server.errors import CellwrightError, NotFound
+from cellwright.server.errors import CellwrightError, NotebookMoved, NotFound
 from cellwright.server.harvest import Harvest
 from cellwright.server.kernel_life import KernelLife, workspace_of
 from cellwright.server.live import LiveCell
@@ -123,10 +123,12 @@ class Workbench:
     def hot(self) -> Hot:
         return self._t.hot
 
-    async def record(self, *events: e.Event) -> list[e.Record]:
-        """Appends events of this turn, under its lease, behind those that were put off."""
+    async def record(self, *events: e.Event, at_revision: int | None = None) -> list[e.Record]:
+        """Appends events of this turn, under its lease, behind those that were put off; raises NotebookMoved."""
         stamped = [event.model_copy(update={"turn_id": self.turn.id}) for event in (*self._put_off, *events)]
-        records = await self._t.log.append(self.session.id, stamped, generation=self.generation)
+        records = await self._t.log.append(
+            self.session.id, stamped, generation=self.generation, at_revision=at_revision
+        )
         self._put_off = []
         return records
 
@@ -523,12 +525,20 @@ class Workbench:
 
     async def replace_source(self, cell: Cell, expected_hash: str, source: str) -> None:
         """Gives a cell other source; raises EditConflict when it is not the one that was read."""
-        now = await self._t.cells.cell(self.session.id, cell.id)
-        if expected_hash and not now.source_hash.startswith(expected_hash):
-            raise EditConflict(cell.id, expected_hash, now.source_hash)
-        changed = replace(now, source=source, outputs=() if now.kind == "code" else now.outputs, execution_count=None)
-        edit = e.CellEdit(op="replace", cell_id=cell.id, cell=content(changed))
-        await self.record(e.CellsEdited(author="agent", edits=[edit]))
+        while True:
+            revision = await self._t.cells.revision(self.session.id)
+            now = await self._t.cells.cell(self.session.id, cell.id)
+            if expected_hash and not now.source_hash.startswith(expected_hash):
+                raise EditConflict(cell.id, expected_hash, now.source_hash)
+            outputs = () if now.kind == "code" else now.outputs
+            changed = replace(now, source=source, outputs=outputs, execution_count=None)
+            edit = e.CellEdit(op="replace", cell_id=cell.id, cell=content(changed))
+            try:
+                # What a user saves between our reading and our writing is not written over.
+                await self.record(e.CellsEdited(author="agent", edits=[edit]), at_revision=revision)
+                return
+            except NotebookMoved:
+                continue
 
     async def document(self) -> Any:
         return await self._t.cells.document(self.session.id)

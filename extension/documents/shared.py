@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -23,7 +23,7 @@ from cellwright.notebooks.edits import Delete, Edit, Insert, Move, Replace, diff
 from cellwright.notebooks.outputs import OutputArea, Show, as_text, externalise, inline, references
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import SessionId
-from cellwright.server.errors import CellwrightError
+from cellwright.server.errors import CellwrightError, NotFound
 from cellwright.server.live import heard
 from cellwright.server.notebook_files import KEY
 
@@ -31,7 +31,12 @@ log = structlog.get_logger(__name__)
 CHANGES = ("cell.started", "cell.completed", "cells.edited")
 LIVE = ("cell.output", "cell.snapshot")
 SENT = 50
-"""How many of a cell's saved sources we remember: the log tells them back, and that is nobody else's change."""
+"""How many of a cell's saves we remember: the log tells them back, and that is nobody else's change."""
+
+AGAIN_S = 3.0
+"""After this, what failed is tried again."""
+
+SETTLED_S = 0.01
 
 
 class SharedNotebooks:
@@ -40,30 +45,38 @@ class SharedNotebooks:
     def __init__(self, app: Cellwright, server: Any) -> None:
         self._app, self._server = app, server
         self._open: dict[SessionId, SharedNotebook] = {}
+        self._changing = asyncio.Lock()
         app.notebooks.shared = self._content
         app.notebooks.on_taken = self._taken
 
     async def join(self, session_id: SessionId) -> bool:
         """Follows the session into its shared document; False where there is none."""
-        session = await self._app.rows.get(session_id)
-        document = await self._find(session.notebook_path)
-        if document is None:
-            return False
-        held = self._open.get(session_id)
-        if held is None or held.document is not document or held.ended:
-            if held is not None:
-                await held.close()
-            self._open[session_id] = SharedNotebook(self._app, session_id, document)
-        return True
+        async with self._changing:
+            session = await self._app.rows.get(session_id)
+            document = await self._find(session.notebook_path)
+            if document is None:
+                return False
+            held = self._open.get(session_id)
+            if held is None or held.document is not document or held.ended:
+                if held is not None:
+                    await held.close()
+                self._open[session_id] = SharedNotebook(self._app, session_id, document)
+            return True
 
-    async def leave(self, session_id: SessionId) -> None:
-        """The last tab was closed: what was typed there is taken in, and the document left alone."""
-        held = self._open.get(session_id)
-        if held is not None:
-            with contextlib.suppress(CellwrightError):
+    async def leave(self, session_id: SessionId, back: Callable[[], bool]) -> None:
+        """The last tab was closed: what was typed there is taken in. Nothing more where a tab came `back` meanwhile."""
+        async with self._changing:
+            held = self._open.get(session_id)
+            if held is None:
+                return
+            try:
                 await self._app.notebooks.pull(await self._app.rows.get(session_id))
-            self._open.pop(session_id, None)
-            await held.close()
+            except NotFound:
+                pass  # The session was deleted.
+            finally:
+                if not back():
+                    self._open.pop(session_id, None)
+                    await held.close()
 
     async def close(self) -> None:
         for held in list(self._open.values()):
@@ -76,14 +89,14 @@ class SharedNotebooks:
             return await extension.get_document(path=path, content_type="notebook", file_format="json", copy=False)
         return None
 
-    def _content(self, session_id: SessionId) -> dict[str, Any] | None:
+    async def _content(self, session_id: SessionId) -> dict[str, Any] | None:
         held = self._open.get(session_id)
-        return None if held is None or held.ended else held.content()
+        return None if held is None or held.ended else await held.content()
 
-    def _taken(self, session_id: SessionId, reader: str, document: Document) -> None:
+    def _taken(self, session_id: SessionId, reader: str, cells: list[Cell]) -> None:
         held = self._open.get(session_id)
         if held is not None and held.tab == reader:
-            held.sent(document)
+            held.sent(cells)
 
 
 class SharedNotebook:
@@ -97,6 +110,8 @@ class SharedNotebook:
         self._followed = -1
         self._areas: dict[str, OutputArea] = {}
         self._live: set[str] = set()
+        self._told_running: set[str] = set()
+        self._places: dict[str, int] = {}
         self._objects: dict[str, bytes] = {}
         self._sent: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=SENT))
         self._changing = asyncio.Lock()
@@ -109,16 +124,21 @@ class SharedNotebook:
     def ended(self) -> bool:
         return self._task.done()
 
-    def content(self) -> dict[str, Any]:
-        """The document as nbformat JSON."""
+    async def content(self) -> dict[str, Any]:
+        """The document as nbformat JSON, as it stands at one moment."""
+        await self._settled()
         found: dict[str, Any] = self.document.get()
         return found
 
-    def sent(self, document: Document) -> None:
-        """Notes what of this document was told to the log."""
-        for cell in document:
-            if cell.source not in self._sent[cell.id]:
-                self._sent[cell.id].append(cell.source)
+    def sent(self, cells: list[Cell]) -> None:
+        """Notes what users typed here that the log has now: it will tell it back."""
+        for cell in cells:
+            self._sent[cell.id].append(cell.content_hash)
+
+    async def _settled(self) -> None:
+        """Returns when nobody is in the midst of changing the document: jupyter-collaboration awaits while it does."""
+        while getattr(self.document.ydoc, "_txn", None) is not None:
+            await asyncio.sleep(SETTLED_S)
 
     async def close(self) -> None:
         if self._watched is not None:
@@ -129,15 +149,21 @@ class SharedNotebook:
             await self._task
 
     async def _run(self) -> None:
-        try:
-            after = await self._catch_up()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._follow(after))
-                tasks.create_task(self._recover())
-        except* CellwrightError as errors:
-            log.warning("shared_notebook_left", session_id=self._session_id, error=str(errors.exceptions[0]))
-        except* Exception:
-            log.exception("shared_notebook_failed", session_id=self._session_id)
+        """Follows for as long as there is a session; what goes wrong is tried again."""
+        gone = False
+        while not gone:
+            try:
+                after = await self._catch_up()
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._follow(after))
+                    tasks.create_task(self._recover())
+            except* NotFound:
+                gone = True
+            except* CellwrightError as errors:
+                log.warning("shared_notebook_fell_behind", session_id=self._session_id, error=str(errors.exceptions[0]))
+            except* Exception:
+                log.exception("shared_notebook_fell_behind", session_id=self._session_id)
+            await asyncio.sleep(0 if gone else AGAIN_S)
 
     async def _follow(self, after: int) -> None:
         async with contextlib.aclosing(sse.events(self._app, self._session_id, after)) as events:
@@ -170,13 +196,19 @@ class SharedNotebook:
         ours = await cells.document(self._session_id, revision)
         running = await cells.running(self._session_id)
         while True:
+            await self._settled()
             marked, tab = self._mark()
             if tab != self.tab or marked != self._followed:
                 # Loaded from the file, by us for the first time or by jupyter-collaboration when that was changed.
                 self._base = await cells.document(self._session_id, marked)
-                self._followed = marked
-                if self._mark() != (marked, tab):
+                self._followed, known = marked, (marked, tab)
+                self._sent.clear()
+                self._live.clear()
+                await self._settled()
+                if self._mark() != known:
                     continue
+            if float(self._meta.get("nbformat_minor", 5)) < 5:
+                self._meta["nbformat_minor"] = 5  # Before that, cells had no names.
             edits = self._edits(ours, running)
             wanted = {name for edit in edits for name in _names(edit)} - self._objects.keys()
             if not wanted:
@@ -187,16 +219,17 @@ class SharedNotebook:
                 self._apply(edit)
             self._tell_states(running)
             self._set_mark(revision)
-        self._live &= set(running)
+        self._live &= running
         self._base, self._followed = ours, revision
         self._objects.clear()
+        self._heard_back(ours)
         return revision
 
-    def _edits(self, ours: Document, running: Iterable[str]) -> list[Edit]:
+    def _edits(self, ours: Document, running: set[str]) -> list[Edit]:
         """What is to be done to the document so that it holds the log's changes and what users typed."""
         there = self._there()
         base = self._with_sent(ours)
-        unsettled = set(running) | self._live
+        unsettled = running | self._live
         theirs = [
             replace(cell, outputs=base[cell.id].outputs, execution_count=base[cell.id].execution_count)
             if cell.id in unsettled and cell.id in base
@@ -216,17 +249,27 @@ class SharedNotebook:
     def _there(self) -> Document:
         """The document as the log would hold it, with large values by reference."""
         cells = []
-        for cell in codec.decode(self.content()):
+        for node in self.document.get()["cells"]:
+            cell = codec.decode_cell(node)
+            known = self._base[cell.id].outputs if cell.id in self._base else ()
             slim, objects = externalise(cell.outputs)
             self._objects |= objects
-            cells.append(replace(cell, outputs=tuple(slim)))
+            # Shared documents tell no 1.0 from 1: what is equal is the same.
+            cells.append(replace(cell, outputs=known if tuple(slim) == known else tuple(slim)))
         return Document(tuple(cells))
 
     def _with_sent(self, ours: Document) -> Document:
         """The base, with what users typed here and the log has taken since."""
-        own = {cell.id: cell for cell in ours if cell.source in self._sent.get(cell.id, ())}
+        own = {cell.id: cell for cell in ours if cell.content_hash in self._sent.get(cell.id, ())}
         known = [own.pop(cell.id, cell) for cell in self._base]
         return Document((*known, *own.values()))
+
+    def _heard_back(self, ours: Document) -> None:
+        """Forgets what was sent once the log has told it: the same words later are somebody's change."""
+        for cell in ours:
+            sent = self._sent.get(cell.id)
+            while sent and cell.content_hash in sent:
+                sent.popleft()
 
     # -- the document ---------------------------------------------------------------------------------------------
 
@@ -235,18 +278,28 @@ class SharedNotebook:
         return self.document.ycells
 
     def _index(self, cell_id: str) -> int:
-        return next((i for i, cell in enumerate(self._cells) if cell["id"] == cell_id), -1)
+        """The cell's place, or -1; looked for where it was last."""
+        place = self._places.get(cell_id, -1)
+        if not (0 <= place < len(self._cells) and self._cells[place]["id"] == cell_id):
+            self._places = {cell["id"]: i for i, cell in enumerate(self._cells)}
+        return self._places.get(cell_id, -1)
 
     def _mark(self) -> tuple[int, str]:
         """Up to which event the document says that it follows the log, and who says so."""
-        about = self._meta.to_py().get("metadata", {}).get(KEY) or {}
-        return int(about.get("revision") or 0), str(about.get("tab") or "")
+        about = self._about()
+        revision, tab = about.get("revision"), about.get("tab")
+        known = int(revision) if isinstance(revision, int | float) and 0 <= revision < 2**62 else 0
+        return known, tab if isinstance(tab, str) else ""
+
+    def _about(self) -> dict[str, Any]:
+        metadata = self._meta.to_py().get("metadata")
+        about = metadata.get(KEY) if isinstance(metadata, dict) else None
+        return about if isinstance(about, dict) else {}
 
     def _set_mark(self, revision: int) -> None:
-        metadata = self._meta["metadata"]
-        about = metadata.to_py().get(KEY) or {}
-        # A float: JavaScript reads others as BigInt.
-        metadata[KEY] = {**about, "session_id": self._session_id, "revision": float(revision), "tab": self.tab}
+        # A float, as all numbers are in JavaScript.
+        ours = {"session_id": self._session_id, "revision": float(revision), "tab": self.tab}
+        self._meta["metadata"][KEY] = {**self._about(), **ours}
 
     def _apply(self, edit: Edit) -> None:
         match edit:
@@ -289,14 +342,15 @@ class SharedNotebook:
                 there["execution_count"] = cell.execution_count
 
     def _show(self, kind: str, data: dict[str, Any]) -> None:
-        """Puts what a running cell shows into it, if the cell is still the one that runs."""
+        """Puts what a running cell shows into it, if the cell is still the one that runs, and nobody is changing it."""
         index = self._index(data["cell_id"])
         area = self._areas.get(data["execution_id"])
         if kind == "cell.snapshot" or area is None:
             area = self._areas[data["execution_id"]] = OutputArea()
         for change in map(Show, data["outputs"]) if kind == "cell.snapshot" else [heard(data)]:
             area.apply(change)
-        if index == -1 or self._cells[index]["cell_type"] != "code":
+        changing = getattr(self.document.ydoc, "_txn", None) is not None
+        if changing or index == -1 or self._cells[index]["cell_type"] != "code":
             return
         known = self._base[data["cell_id"]].source if data["cell_id"] in self._base else None
         if str(self._cells[index]["source"]) == known:
@@ -319,12 +373,13 @@ class SharedNotebook:
         if outputs[keep:]:
             shown.extend([_made_output(output) for output in outputs[keep:]])
 
-    def _tell_states(self, running: Iterable[str]) -> None:
-        for cell in self._cells:
-            if cell["cell_type"] == "code":
-                state = "running" if cell["id"] in running else "idle"
-                if cell.get("execution_state", "idle") != state and (state == "running" or cell["id"] in self._base):
-                    cell["execution_state"] = state
+    def _tell_states(self, running: set[str]) -> None:
+        """Says which cells run; those that a user runs in a tab say so themselves."""
+        for cell_id in running | self._told_running:
+            index = self._index(cell_id)
+            if index != -1 and self._cells[index]["cell_type"] == "code":
+                self._cells[index]["execution_state"] = "running" if cell_id in running else "idle"
+        self._told_running = set(running)
 
 
 def _names(edit: Edit) -> list[str]:

@@ -82,9 +82,11 @@ class Tabs:
     async def _write(self, session_id: SessionId) -> None:
         if session_id in self._open:
             return  # Somebody came meanwhile.
-        await self._shared.leave(session_id)
-        await self._app.hot.drop_tabs(session_id)
         try:
+            await self._shared.leave(session_id, lambda: session_id in self._open)
+            if session_id in self._open:
+                return
+            await self._app.hot.drop_tabs(session_id)
             await self._app.notebooks.save(await self._app.rows.get(session_id))
         except (CellwrightError, OSError) as error:
             log.warning("notebook_not_saved", session_id=session_id, error=str(error))

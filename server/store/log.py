@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from cellwright.server.domain import SessionId, TurnId
-from cellwright.server.errors import NotFound, StaleLease
+from cellwright.server.errors import NotebookMoved, NotFound, StaleLease
 from cellwright.server.events import EVENT, Event, Record
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.recent import Recent
@@ -51,18 +51,24 @@ class Log:
         events: Sequence[Event],
         *,
         generation: int | None = None,
+        at_revision: int | None = None,
         within: postgres.Connection | None = None,
     ) -> list[Record]:
         """Commits `events` and all that they describe, in one transaction, and wakes the readers.
 
         `generation` is the writer's lease: raises StaleLease when another process took the session since.
-        `within` appends in a `transaction` of the caller's. Raises NotFound when the session is gone.
+        Raises NotebookMoved where the notebook is not `at_revision` any more. `within` appends in a `transaction` of
+        the caller's. Raises NotFound when the session is gone.
         """
         for event in events:
             crash_point(f"before:{event.type}")
         if within is not None:
             return await self._append(within, session_id, events, generation)
         async with self.transaction(session_id) as connection:
+            if at_revision is not None:
+                now = await connection.fetchval(SQL.hold_revision, session_id)
+                if now is not None and now != at_revision:
+                    raise NotebookMoved
             records = await self._append(connection, session_id, events, generation)
         for event in events:
             crash_point(f"after:{event.type}")

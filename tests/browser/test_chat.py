@@ -7,6 +7,7 @@ import re
 from playwright.sync_api import Route, expect
 
 from tests.browser.lab import SLOW_MS, Lab, LabServer
+from tests.doubles.hub import Hub
 from tests.doubles.openai_server import OpenAIServer, Say, cell
 
 FIGURE = """
@@ -244,7 +245,8 @@ HTML('''<div id="drawn">not drawn</div><script>
   const found = [];
   try { parent.document.title = 'taken'; found.push('page') } catch { }
   try { localStorage.length; found.push('storage') } catch { }
-  fetch('/api/status').then(() => found.push('server')).catch(() => 0).then(() => {
+  setTimeout(() => location.href = 'http://127.0.0.1:PORT/taken?by=going', 4000);
+  fetch('http://127.0.0.1:PORT/taken?by=fetching').then(() => found.push('server')).catch(() => 0).then(() => {
     document.getElementById('drawn').textContent = 'drawn, and reached: ' + (found.join() || 'nothing');
   });
 </script>''')
@@ -253,13 +255,17 @@ HTML('''<div id="drawn">not drawn</div><script>
 
 def test_scripts_in_outputs(lab: Lab, model: OpenAIServer) -> None:
     """HTML with scripts is alive, in a frame that reaches neither page, nor storage, nor server."""
-    model.script([cell(ACTIVE, "Draw"), Say("Drawn.")])
-    lab.open()
-    lab.new_chat()
-    lab.ask("Draw.")
-    lab.ended(1)
-    frame = lab.turn(1).frame_locator(".jp-Cellwright-page iframe")
-    expect(frame.locator("#drawn")).to_have_text("drawn, and reached: nothing")
+    with Hub() as stranger:
+        port = stranger.url.rpartition(":")[2]
+        model.script([cell(ACTIVE.replace("PORT", port), "Draw"), Say("Drawn.")])
+        lab.open()
+        lab.new_chat()
+        lab.ask("Draw.")
+        lab.ended(1)
+        frame = lab.turn(1).frame_locator(".jp-Cellwright-page iframe").frame_locator("iframe")
+        expect(frame.locator("#drawn")).to_have_text("drawn, and reached: nothing")
+        lab.page.wait_for_timeout(5_000)
+        assert stranger.asked == []
     assert lab.page.title() != "taken"
 
 

@@ -23,9 +23,11 @@ class Hub:
 
     def __enter__(self) -> Hub:
         hub = self
+        self.asked: list[str] = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                hub.asked.append(self.path)
                 name = self.headers.get("Authorization", "").rpartition(" ")[2].removeprefix("token-")
                 if self.path.startswith("/hub/api/oauth2/authorize"):
                     asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from cellwright.notebooks.document import Cell
 from cellwright.server import events as e
 from cellwright.server.app import standalone
 from cellwright.server.domain import CellStatus, TurnRequest, TurnStatus
 from cellwright.server.errors import Busy, Invalid, NoModel, NotFound
 from cellwright.server.models.litellm import library
 from cellwright.server.settings import Settings
+from cellwright.server.store.cells import Cells
 
 from tests.conftest import Talk
 from tests.doubles.openai_server import OpenAIServer, Say, cell
@@ -55,6 +57,37 @@ async def test_the_main_job(talk: Talk, root: Path) -> None:
     assert notebook.cells[5].outputs[0].text == "42\n"
     assert session.usage.calls == 5
     assert (session.turn_count, session.message_count) == (2, 7)
+
+
+async def test_a_user_who_saves_while_the_agent_edits(talk: Talk, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved between the agent's look at a cell and its change of it, the user's words stay, and the agent is told."""
+    await talk.run("x = 1")
+    (target,) = await talk.app.cells.document(talk.session.id)
+    look = Cells.cell
+    saved: list[str] = []
+
+    async def look_and_be_late(self: Cells, *args: str) -> Cell:
+        found = await look(self, *args)
+        if not saved:
+            session = await talk.refresh()
+            path = root / session.notebook_path
+            saved.append(path.read_text().replace("x = 1", "x = 1  # mine"))
+            await talk.app.notebooks.take(session, {"content": json.loads(saved[0])}, written)
+        return found
+
+    async def written(model: dict) -> dict:
+        (root / talk.session.notebook_path).write_text(json.dumps(model["content"]))
+        return model
+
+    edit = {"cell_id": target.id[:8], "expected_hash": target.source_hash[:8], "source": "x = 2"}
+    talk.model.script([Say(calls=[("edit_cell", edit)]), Say("I see.")])
+    turn = await talk.app.turns.ask(talk.session, "Raise x.", TurnRequest())
+    monkeypatch.setattr(Cells, "cell", look_and_be_late)
+    await talk.end(turn)
+    assert saved
+    sources = [cell.source for cell in await talk.app.cells.document(talk.session.id) if cell.kind == "code"]
+    assert sources == ["x = 1  # mine"]
+    assert "changed" in talk.model.requests[-1]["messages"][-1]["content"]
 
 
 async def test_the_log_counts_without_gaps_and_ends_each_turn_once(talk: Talk) -> None:

@@ -29,6 +29,9 @@ WHERE before < $4 ORDER BY seq;
 -- name: events_of_turn
 SELECT session_id, seq, turn_id, type, payload, at FROM events WHERE turn_id = $1 ORDER BY seq;
 
+-- name: hold_revision
+SELECT revision FROM sessions WHERE id = $1 FOR UPDATE;
+
 -- name: turn_begins
 SELECT min(seq) FROM events WHERE turn_id = (SELECT id FROM turns WHERE session_id = $1 AND n = $2);
 

@@ -9,6 +9,8 @@ import { SessionSocket } from '../api/socket';
 import { attach, livingKernel, wokenKernel } from './kernel';
 import type { Mark } from './live';
 
+const AGAIN_MS = 3_000;
+
 export class SharedNotebook {
   constructor(
     api: Api,
@@ -18,14 +20,17 @@ export class SharedNotebook {
   ) {
     const path = context.localPath;
     this._socket = new SessionSocket(from => api.socket(session, from), after);
-    this._socket.linkChanged.connect((socket, link) => {
-      if (link === 'open') {
-        const said = { path, tab_id: this._tab, revision: 0, shared: true };
-        socket.say({ type: 'document.claim', id: 'claim', ...said });
-      }
-    });
+    const claim = () => {
+      const said = { path, tab_id: this._tab, revision: 0, shared: true };
+      this._socket.say({ type: 'document.claim', id: 'claim', ...said });
+    };
+    this._socket.linkChanged.connect((_, link) => link === 'open' && claim());
     this._socket.told.connect((_, { event }) => {
-      if (event === 'kernel.changed') {
+      if (event === 'problem') {
+        // After a restart, the server may have our connection before it has the document.
+        clearTimeout(this._again);
+        this._again = setTimeout(claim, AGAIN_MS);
+      } else if (event === 'kernel.changed') {
         void attach(context.sessionContext, livingKernel(api, session));
       }
     });
@@ -46,9 +51,11 @@ export class SharedNotebook {
   }
 
   dispose(): void {
+    clearTimeout(this._again);
     this._socket.close();
   }
 
   private readonly _tab = UUID.uuid4();
   private readonly _socket: SessionSocket;
+  private _again: ReturnType<typeof setTimeout> | undefined;
 }
