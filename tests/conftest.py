@@ -122,7 +122,12 @@ async def own_stores(services: Services) -> AsyncIterator[dict[str, object]]:
         }
     finally:
         admin = await asyncpg.connect(base)
-        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        while True:
+            try:
+                await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+                break
+            except asyncpg.InsufficientPrivilegeError:
+                await asyncio.sleep(0.5)  # Postgres itself cleans up in it, and nobody may end that.
         await admin.close()
 
 

@@ -2,6 +2,7 @@
 
 import { ActiveCellManager } from '@jupyter/chat';
 import { Notification } from '@jupyterlab/apputils';
+import { NotebookActions } from '@jupyterlab/notebook';
 import { Menu } from '@lumino/widgets';
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 
@@ -18,14 +19,15 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
   const { app, rendermime, documents, notebooks, themes, state, trans } = sidebar.options;
   const api = new Api(app.serviceManager.serverSettings);
   await check(api, sidebar);
-  const cells = notebooks ? new ActiveCellManager({ tracker: notebooks, shell: app.shell }) : null;
   const services: Services = {
     rendermime,
     trans,
     openNotebook: (session, cell) => panel.openNotebook(session, cell),
     insertCode: source => {
-      if (cells?.available) {
-        cells.insertBelow(source);
+      const shown = notebooks?.currentWidget?.content;
+      if (shown?.model && shown.activeCell) {
+        NotebookActions.insertBelow(shown);
+        shown.activeCell.model.sharedModel.setSource(source);
       } else {
         Notification.info(trans.__('Open a notebook first: the code goes below its active cell.'), { autoClose: 5000 });
       }
@@ -38,7 +40,7 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
     documents,
     notebooks,
     app,
-    cells,
+    cells: notebooks ? new ActiveCellManager({ tracker: notebooks, shell: app.shell }) : null,
     user: app.serviceManager.user.identity?.username ?? '',
     follow: tracker => sidebar.follow(tracker),
     settings: sidebar.settings,
