@@ -148,7 +148,9 @@ class Lab:
         self.page.wait_for_function(
             f"{NOTEBOOK}.model.getMetadata('cellwright')?.tab && {NOTEBOOK}.sessionContext.session?.kernel"
         )
-        self.page.evaluate(f"{NOTEBOOK}.sessionContext.session.kernel.info.then(() => 0)")
+        # A kernel that is left for another at this moment never tells.
+        told = f"{NOTEBOOK}.sessionContext.session.kernel.info"
+        self.page.evaluate(f"Promise.race([{told}, new Promise(go => setTimeout(go, 3000))]).then(() => 0)")
 
     def type_cell(self, source: str, last: bool = True) -> None:
         """Makes a cell behind the last (or first) one, and types into it."""

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Route, expect
 
-from tests.browser.lab import SLOW_MS, Lab, LabServer
+from tests.browser.lab import NOTEBOOK, SLOW_MS, Lab, LabServer
 from tests.doubles.hub import Hub
 from tests.doubles.openai_server import OpenAIServer, Say, cell
 
@@ -316,6 +316,7 @@ def test_code_goes_into_a_notebook(lab: Lab, model: OpenAIServer) -> None:
     expect(lab.page.get_by_text("Open a notebook first")).to_be_visible()
     lab.command("notebook:create-new", kernelName="python3")
     expect(lab.cells).to_have_count(1)
+    lab.page.evaluate(f"{NOTEBOOK}.sessionContext.ready.then(() => 0)")
     lab.turn(1).locator(".jp-Cellwright-cell").hover()
     insert.click()
     expect(lab.cells).to_have_count(2)

@@ -23,11 +23,12 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
     rendermime,
     trans,
     openNotebook: (session, cell) => panel.openNotebook(session, cell),
-    insertCode: source => {
-      const shown = notebooks?.currentWidget?.content;
-      if (shown?.model && shown.activeCell) {
-        NotebookActions.insertBelow(shown);
-        shown.activeCell.model.sharedModel.setSource(source);
+    insertCode: async source => {
+      const shown = notebooks?.currentWidget;
+      await shown?.context.ready;
+      if (shown?.content.activeCell) {
+        NotebookActions.insertBelow(shown.content);
+        shown.content.activeCell.model.sharedModel.setSource(source);
       } else {
         Notification.info(trans.__('Open a notebook first: the code goes below its active cell.'), { autoClose: 5000 });
       }

@@ -13,7 +13,7 @@ export interface Services {
   /** Opens the session's notebook, at a cell if one is named. */
   openNotebook(session: SessionModel, cell?: string): Promise<void>;
   /** Puts code into the notebook that is in front, below its active cell. */
-  insertCode(source: string): void;
+  insertCode(source: string): Promise<void>;
 }
 
 export const ServicesContext = createContext<Services | null>(null);

@@ -148,7 +148,7 @@ function CellView({ step, session, turn }: TurnProps & { step: CellStep }): JSX.
           <IconButton
             icon={addBelowIcon}
             label={trans.__('Insert the code into the active notebook')}
-            onClick={() => insertCode(step.source)}
+            onClick={() => void insertCode(step.source)}
           />
           <IconButton
             icon={notebookIcon}
