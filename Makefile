@@ -57,10 +57,12 @@ types: $(VENV)/run.stamp ## Generate the front end's types from the OpenAPI docu
 
 test: $(VENV)/dev.stamp .collab/stamp labextension ## Run the tests
 	@cd extension/lab && npm test --silent
-	@# The browser's tests wait for a page most of the time: they run beside the others, and are told after them.
+	@# The browser's tests wait for a page most of the time: they run beside those that are not about time.
 	@$(BIN)/python -m pytest tests/browser > .browser.log 2>&1 & browser=$$!; trap "kill $$browser" INT TERM; \
-	$(BIN)/python -m pytest --ignore tests/browser; others=$$?; \
-	wait $$browser; pages=$$?; cat .browser.log; exit $$((others || pages))
+	$(BIN)/python -m pytest tests/unit tests/api tests/cli; others=$$?; \
+	wait $$browser; pages=$$?; cat .browser.log; \
+	$(BIN)/python -m pytest tests/integration tests/faults; kernels=$$?; \
+	exit $$((others || pages || kernels))
 
 chaos: $(VENV)/dev.stamp ## Break stores, servers and models, many times at random
 	@CHAOS_RUNS=$${CHAOS_RUNS:-300} $(BIN)/python -m pytest tests/faults --timeout 3600
