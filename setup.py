@@ -94,7 +94,7 @@ setup(
         "cellwright.server.demo": ["*.csv", "*.json", "*.md"],
         "cellwright.kernels": ["kernelspec/cellwright/*", "py.typed"],
         "cellwright.extension": ["py.typed"],
-        "cellwright.notebooks": ["py.typed"],
+        "cellwright.notebooks": ["py.typed", "templates/*.html"],
     },
     data_files=[*DATA_FILES],
     cmdclass={"build": Build, "build_lab": BuildLab},

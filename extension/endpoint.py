@@ -55,8 +55,10 @@ class Body:
     """Takes a request's body as it comes."""
 
     limit_bytes = JSON_LIMIT_BYTES
+    form: dict[str, Any] = {}
+    """What it takes as JSON schema, where that is no JSON."""
 
-    def __init__(self) -> None:
+    def __init__(self, handler: Endpoint) -> None:
         self._held = bytearray()
 
     async def receive(self, chunk: bytes) -> None:
@@ -89,7 +91,7 @@ class Route:
     action: Action = "read"
     media: tuple[str, ...] = ("application/json",)
     public: bool = False
-    receiver: Callable[[Endpoint], Body] | None = None
+    receiver: type[Body] | None = None
     takes: str = "application/json"
     told_once: tuple[str, ...] = ()
     """Fields of the answer that a repeat is not told again."""
@@ -251,7 +253,7 @@ class Endpoint(ExtensionHandlerMixin, JupyterHandler):
             )
             raise web.HTTPError(405 if self._routes else 404, there)
         await opened(self.settings["cellwright_extension"])
-        self._body = route.receiver(self) if route.receiver is not None else Body()
+        self._body = (route.receiver or Body)(self)
         self.request.connection.set_max_body_size(1 << 62)
 
     def _share_link(self) -> str | None:

@@ -1,9 +1,11 @@
-"""Uploads: a multipart body whose first file goes to disk as it comes, never whole into memory."""
+"""Uploads: multipart bodies whose files go to disk as they come, never whole into memory."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from cellwright.extension.endpoint import Body, Endpoint
@@ -16,23 +18,45 @@ from python_multipart.multipart import parse_options_header
 FLUSH_BYTES = 1 << 20
 
 
-class Upload(Body):
-    """A multipart body whose first file goes to disk as it comes."""
+@dataclass
+class Part:
+    """One file of a body: the field it came in, its name and type as the client says, and its bytes."""
+
+    field: str
+    name: str
+    mime: str | None
+    spooled: Spooled
+
+
+class Uploads(Body):
+    """A multipart body whose files go to disk as they come."""
+
+    most = 200
+    """Files that are taken; what is beyond is an error, or let pass where only one is."""
+
+    form: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "notebook": {"type": "string", "format": "binary", "description": "The .ipynb"},
+            "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        },
+        "required": ["notebook"],
+    }
+    """The parts as JSON schema: what the surface's description says."""
 
     def __init__(self, handler: Endpoint) -> None:
-        super().__init__()
+        super().__init__(handler)
         self.limit_bytes = handler.app.settings.upload_limit_bytes
         kind, options = parse_options_header(handler.request.headers.get("Content-Type", ""))
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise Invalid("Send the file as multipart/form-data, in a part with a file name.")
-        self.name: str | None = None
-        self.mime: str | None = None
-        self.spooled: Spooled | None = None
+        self.parts: list[Part] = []
         self._taking = self._whole = False
         self._headers: dict[str, str] = {}
         self._field = self._value = b""
-        self._waiting = bytearray()
+        self._waiting: list[tuple[Spooled, bytes]] = []
+        self._waiting_bytes = 0
         callbacks: dict[str, Any] = {
             "on_part_begin": self._begin,
             "on_header_field": lambda data, start, end: self._add_field(data[start:end]),
@@ -63,15 +87,19 @@ class Upload(Body):
         self._field = self._value = b""
 
     def _start(self) -> None:
-        name = file_name(self._headers.get("content-disposition", ""))
-        if name and self.spooled is None:
-            self.name, self.mime = name, self._headers.get("content-type")
-            self.spooled = Spooled()
+        about = self._headers.get("content-disposition", "")
+        name = file_name(about)
+        if name and len(self.parts) < self.most:
+            field = re.search(r'\bname="([^"]*)"', about)
+            self.parts.append(Part(field[1] if field else "", name, self._headers.get("content-type"), Spooled()))
             self._taking = True
+        elif name and self.most > 1:
+            raise Invalid(f"More than {self.most:,} files came at once.")
 
     def _data(self, data: bytes) -> None:
         if self._taking:
-            self._waiting += data
+            self._waiting.append((self.parts[-1].spooled, data))
+            self._waiting_bytes += len(data)
 
     def _end_part(self) -> None:
         self._taking = False
@@ -85,31 +113,52 @@ class Upload(Body):
         except FormParserError as error:
             self.discard()
             raise Invalid(f"The multipart body is broken: {error}") from error
-        if len(self._waiting) >= FLUSH_BYTES:
+        if self._waiting_bytes >= FLUSH_BYTES:
             await self._flush()
 
     async def _flush(self) -> None:
-        if self.spooled is not None and self._waiting:
-            data, self._waiting = bytes(self._waiting), bytearray()
-            await asyncio.to_thread(self.spooled.write, data)
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if waiting:
+            await asyncio.to_thread(_write, waiting)
 
-    async def finish(self) -> Spooled:
-        """The file on disk; raises Invalid without one."""
+    async def finish(self) -> list[Part]:
+        """The files on disk; raises Invalid without one."""
         await self._flush()
-        if self.spooled is None:
+        if not self.parts:
             raise Invalid("The body holds no file: send one in a part with a file name.")
         if not self._whole:
             self.discard()
             raise Invalid("The multipart body ends before its last boundary: part of the file is missing.")
-        return self.spooled
+        return self.parts
 
     async def digest(self) -> bytes:
-        return (await self.finish()).finish().encode()
+        named = [(part.field, part.name, part.spooled.finish()) for part in await self.finish()]
+        return hashlib.sha256(repr(named).encode()).digest()
 
     def discard(self) -> None:
         self._waiting.clear()
-        if self.spooled is not None:
-            self.spooled.remove()
+        for part in self.parts:
+            part.spooled.remove()
+
+
+class Upload(Uploads):
+    """The first file of a multipart body; others are let pass."""
+
+    most = 1
+    form = {
+        "type": "object",
+        "properties": {"file": {"type": "string", "format": "binary"}},
+        "required": ["file"],
+    }
+
+    async def file(self) -> Part:
+        """The file on disk; raises Invalid without one."""
+        return (await self.finish())[0]
+
+
+def _write(waiting: list[tuple[Spooled, bytes]]) -> None:
+    for spooled, data in waiting:
+        spooled.write(data)
 
 
 def file_name(header: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cellwright.extension.endpoint import Route
 from cellwright.extension.problems import Problem
-from cellwright.server.app import package_version
+from cellwright.server.version import package_version
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -103,9 +103,8 @@ def _operation(route: Route, names: Any) -> dict[str, Any]:
                 "application/json": {"schema": names[(route.body, "validation")], "example": route.example or {}}
             },
         }
-    elif route.takes == "multipart/form-data":
-        file = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}
-        said["requestBody"] = {"required": True, "content": {route.takes: {"schema": file}}}
+    elif route.receiver is not None:
+        said["requestBody"] = {"required": True, "content": {route.takes: {"schema": route.receiver.form}}}
     errors = {400, 403, 503, *route.errors}
     if route.public:
         errors -= {403}

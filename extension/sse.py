@@ -188,8 +188,11 @@ async def framed(
             yield kind, frame(kind, data, event_id) if kind else ": still here\n\n"
 
 
-async def write(call: Call, session_id: SessionId, source: AsyncGenerator[tuple[str, str], None]) -> Streamed:
-    """Writes what `source` gives (types and texts) as the answer, at the client's pace."""
+async def write(call: Call, session_id: SessionId | None, source: AsyncGenerator[tuple[str, str], None]) -> Streamed:
+    """Writes what `source` gives (types and texts) as the answer, at the client's pace.
+
+    Ends when the client may no longer read the session that it is about, if it is about one.
+    """
     handler = call.handler
     handler.set_header("Content-Type", "text/event-stream")
     handler.set_header("Cache-Control", "no-cache")
@@ -214,7 +217,8 @@ async def write(call: Call, session_id: SessionId, source: AsyncGenerator[tuple[
                 return Streamed()
             try:
                 kind, text = following.result()
-                if kind in ("", "session.shared") or time.monotonic() - looked > RECHECK_S:
+                again = kind in ("", "session.shared") or time.monotonic() - looked > RECHECK_S
+                if session_id is not None and again:
                     await call.may(session_id, "read")
                     looked = time.monotonic()
             except (StopAsyncIteration, NotFound, Forbidden):

@@ -106,6 +106,11 @@ class Registry:
         name = f"{execution_id}.{ending}"
         return next(iter(self.folder.glob(f"*.private/{name}")), self.folder / name)
 
+    def drop_kept(self, execution_id: str) -> None:
+        """Removes what a kernel kept of a cell."""
+        for ending in ("stdout", "stderr", "spool"):
+            self.kept(execution_id, ending).unlink(missing_ok=True)
+
     def connection(self, entry: Entry) -> dict[str, Any]:
         """What the kernel's connection file holds."""
         return dict(json.loads(self.connection_file(entry.files).read_text()))

@@ -25,7 +25,9 @@ def decode(notebook: str | bytes | dict[str, Any]) -> Document:
         if not isinstance(raw, dict) or "nbformat" not in raw:
             raise InvalidNotebook("This is not a notebook: it has no nbformat version.")
         # A private copy of the JSON: `convert` and `normalize` change what they are given.
-        node = nbformat.from_dict(raw)
+        # Older versions keep text in lines, which their own reader joins.
+        old = isinstance(raw["nbformat"], int) and raw["nbformat"] < 4
+        node = nbformat.reads(json.dumps(raw), as_version=4) if old else nbformat.from_dict(raw)
         node = nbformat.convert(node, 4)
         node.nbformat_minor = max(node.nbformat_minor, 5)
         _name_cells(node.cells)

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from cellwright.server.cleaning import Cleaner
 from cellwright.server.domain import Frozen, Session, Turn, new_id
 from cellwright.server.errors import CellwrightError, Invalid, StoreUnavailable
 from cellwright.server.events import Event, TurnCompleted
+from cellwright.server.exports import Exports
 from cellwright.server.harvest import Harvest
 from cellwright.server.kernel_life import KernelLife
 from cellwright.server.memory import Memory
@@ -38,6 +38,8 @@ from cellwright.server.models.litellm import library
 from cellwright.server.models.protocol import ChatMessage, ModelRequest, said
 from cellwright.server.notebook_files import Contents, NotebookFiles
 from cellwright.server.preferences import PreferenceRows
+from cellwright.server.provenance import Provenance
+from cellwright.server.replay import Replays
 from cellwright.server.search import Search
 from cellwright.server.sessions import Sessions
 from cellwright.server.settings import Settings
@@ -58,19 +60,12 @@ from cellwright.server.store.wake import Wakeups
 from cellwright.server.titles import Titles
 from cellwright.server.turns import Turns
 from cellwright.server.usage import By, UsageRow, used
+from cellwright.server.version import package_version
 from cellwright.server.workbench import Tools
 
 WARM_AFTER_S = 1.0
 
 log = structlog.get_logger(__name__)
-
-
-def package_version() -> str:
-    """The installed version."""
-    try:
-        return version("cellwright")
-    except PackageNotFoundError:
-        return "0+unknown"
 
 
 class Check(Frozen):
@@ -103,6 +98,8 @@ class Cellwright:
     sharing: Sharing
     search: Search
     titles: Titles
+    exports: Exports
+    replays: Replays
     repeats: Repeats
     cleaner: Cleaner
 
@@ -189,6 +186,9 @@ class Cellwright:
         self.turns = Turns(self.tools, leases, self.models, self._pool)
         self.turns.when_ended(self._after_turn)
         self.sessions = Sessions(self.tools, self.turns, self.models, self._pool)
+        provenance = Provenance(self.log, self.rows, self.artifacts, self.kernels)
+        self.exports = Exports(self.tools, self.sessions, provenance)
+        self.replays = Replays(settings, self.kernels, self.life, self.artifacts, self.root)
         self.cleaner = Cleaner(
             settings, self.rows, self.sessions, self.artifacts, self.life, self.repeats, self._objects
         )
@@ -314,7 +314,7 @@ class Cellwright:
         """Uses each part once, as a turn would: the stores, a kernel that comes and goes, the model."""
 
         async def kernel() -> str:
-            name = f"check-{new_id()}"
+            name = new_id()
             connection = await self.kernels.start(name, None, self.root)
             try:
                 run = Execution(connection, new_id(), "1 + 1").run()

@@ -237,7 +237,7 @@ class Artifacts:
             ending, plain_mime = SHOWN.get(mime, ("vega.json", "application/json"))
             name = f"{slug(purpose or 'output')}{'' if number == 1 else f'-{number}'}.{ending}"
             content = await self._content(mime, data[mime])
-            if await self._has(session_id, content, name):
+            if await self.has(session_id, hashlib.sha256(content).hexdigest(), name):
                 continue
             metadata = {}
             table = output.get("metadata", {}).get(TABLE_MIME)
@@ -265,8 +265,8 @@ class Artifacts:
             return await read_all(self.objects, value[OBJECT])
         return raw_bytes(mime, value)
 
-    async def _has(self, session_id: SessionId, content: bytes, name: str) -> bool:
-        sha256 = hashlib.sha256(content).hexdigest()
+    async def has(self, session_id: SessionId, sha256: str, name: str) -> bool:
+        """Whether a session has an artifact of that name and content."""
         async with postgres.acquired(self._pool) as connection:
             return await connection.fetchrow(SQL.same_artifact, session_id, sha256, name) is not None
 

@@ -57,10 +57,10 @@ class Harvest:
         """Console text that was too long for the notebook; then the cell's spools go."""
         if self._spools is None:
             return []
-        kept = Registry(self._spools).kept
+        registry = Registry(self._spools)
         made = []
         for name in ("stdout", "stderr"):
-            path = await asyncio.to_thread(kept, started.execution_id, name)
+            path = await asyncio.to_thread(registry.kept, started.execution_id, name)
             if await asyncio.to_thread(path.exists):
                 artifact = await self._artifacts.add_file(
                     session_id,
@@ -75,7 +75,5 @@ class Harvest:
                 )
                 if artifact is not None:
                     made.append(artifact)
-        for ending in ("stdout", "stderr", "spool"):
-            path = await asyncio.to_thread(kept, started.execution_id, ending)
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+        await asyncio.to_thread(registry.drop_kept, started.execution_id)
         return made

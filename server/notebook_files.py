@@ -142,6 +142,12 @@ class NotebookFiles:
                 log.warning("notebook_not_taken_in", path=session.notebook_path, error=str(error))
                 return False
 
+    async def put(self, session: Session, document: Document) -> None:
+        """Gives a session a whole notebook, as if its user had saved that, and writes the working copy."""
+        async with self._locks.setdefault(session.id, asyncio.Lock()):
+            await self._taken(session, codec.encode(document), None)
+        await self.save(session.model_copy(update={"revision": await self._revision(session)}))
+
     async def _pull(self, session: Session, generation: int | None) -> bool:
         if not await ensure_async(self._contents.exists(session.notebook_path)):
             return False

@@ -161,19 +161,24 @@ class Sessions:
         finally:
             await asyncio.to_thread(spooled.remove)
 
-    async def upload(self, session: Session, spooled: Spooled, name: str, mime_type: str | None = None) -> Artifact:
+    async def upload(
+        self, session: Session, spooled: Spooled, name: str, mime_type: str | None = None, *, nested: bool = False
+    ) -> Artifact:
         """Takes a file into the workspace and the store: it opens by its name in the next cell.
 
-        A name that is there with other content gets a number; raises Invalid for an empty file.
+        A name that is there with other content gets a number; raises Invalid for an empty file. The folders of a
+        `nested` name are made; otherwise its last part alone counts.
         """
         if spooled.size_bytes == 0:
             raise Invalid(f"The file {name!r} is empty.")
         workspace = workspace_of(self._t.root, session)
         spooled.finish()
         await asyncio.to_thread(workspace.make)
-        place = await asyncio.to_thread(_placed, workspace.place(name), spooled.path)
+        wanted = await asyncio.to_thread(workspace.inside if nested else workspace.place, name)
+        place = await asyncio.to_thread(_placed, wanted, spooled.path)
+        name = place.relative_to(workspace.folder).as_posix()
         return await self._t.artifacts.add(
-            session.id, spooled, place.name, created_by="upload", kind="data", mime_type=mime_type
+            session.id, spooled, name, created_by="upload", kind="data", mime_type=mime_type
         )
 
     # -- the kernel ---------------------------------------------------------------------------------------------

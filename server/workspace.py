@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from cellwright.kernels.inside.files import plain_file
-from cellwright.server.errors import Conflict
+from cellwright.server.errors import Conflict, Invalid
 
 MAX_FILES = 2_000
 MAX_TRACKED_BYTES = 1 << 30
@@ -78,6 +79,31 @@ class Workspace:
             return plain_file(self.folder, name.removeprefix("./"))
         except (OSError, ValueError):  # Too long, or with a NUL in it: no file has such a name.
             return None
+
+    def sha256(self, name: str) -> str | None:
+        """The hash of a file's content; None when there is none that could be opened."""
+        file = self.open(name)
+        if file is None:
+            return None
+        digest = hashlib.sha256()
+        with file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def inside(self, name: str) -> Path:
+        """The place of a file by its path below the folder, whose folders are made; raises Invalid for one outside."""
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if not parts or any(part in ("..", "/") or "\x00" in part for part in parts) or ":" in parts[0]:
+            raise Invalid(f"{name!r} is no path of a file below a folder.")
+        place = self.folder.joinpath(*parts)
+        if not place.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise Invalid(f"{name!r} lies behind a link.")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Invalid(f"There can be no file {name!r}: {error.strerror}.") from error
+        return place
 
     def place(self, name: str) -> Path:
         """Where an upload of that name belongs: its last part alone, in the folder itself."""

@@ -156,8 +156,8 @@ def link(call: Call, artifact: Artifact, expires_s: int) -> str:
 async def upload(call: Call) -> Uploaded:
     session = await call.session()
     received: Upload = call.body
-    spooled = await received.finish()
-    artifact = await call.app.sessions.upload(session, spooled, received.name or "upload")
+    part = await received.file()
+    artifact = await call.app.sessions.upload(session, part.spooled, part.name)
     return Uploaded(
         artifact_id=artifact.id,
         file_name=artifact.name,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Literal
 
 from cellwright.extension.endpoint import Call, Route, Streamed
 from cellwright.extension.handlers.models import Query
 from cellwright.notebooks import codec
-from cellwright.notebooks.export import MIMES, export
+from cellwright.notebooks.export import MIMES
 from cellwright.server.artifacts import disposition, slug
 from pydantic import BaseModel
 
@@ -39,9 +38,7 @@ async def leave(call: Call) -> Streamed:
         data = (await call.app.sessions.recording(session)).to_json().encode()
         mime, ending = "application/json", "rehearsal.json"
     else:
-        document = await call.app.sessions.document(session)
-        data = await asyncio.to_thread(export, document, form, session.title)
-        mime, ending = MIMES[form], form
+        (data, mime), ending = await call.app.exports.file(session, form), form
     call.handler.set_header("Content-Type", mime)
     call.handler.set_header("Content-Security-Policy", "sandbox")
     call.handler.set_header("Content-Disposition", disposition(f"{slug(session.title)}.{ending}", inline=False))
@@ -66,7 +63,7 @@ ROUTES = [
         "GET",
         "/sessions/{session}/export",
         leave,
-        "The notebook as a file of its own; rehearsal is the recording of the model's replies",
+        "The notebook as a file of its own, with its origin; rehearsal is the recording of the model's replies",
         ExportQuery,
         errors=(404,),
         media=(*MIMES.values(), "application/json"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 import click
+from cellwright.server.version import package_version
 
 COMMANDS = {
     "ask": "cellwright.server.cli.ask:ask",
@@ -15,6 +15,8 @@ COMMANDS = {
     "show": "cellwright.server.cli.sessions:show",
     "upload": "cellwright.server.cli.files:upload",
     "export": "cellwright.server.cli.files:export",
+    "replay": "cellwright.server.cli.replay:replay",
+    "import": "cellwright.server.cli.replay:import_",
     "rm": "cellwright.server.cli.sessions:rm",
     "clean": "cellwright.server.cli.clean:clean",
     "doctor": "cellwright.server.cli.doctor:doctor",
@@ -38,15 +40,8 @@ class Lazy(click.Group):
         return command
 
 
-def _version() -> str:
-    try:
-        return version("cellwright")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="cellwright")
+@click.version_option(package_version(), prog_name="cellwright")
 @click.option(
     "--url", envvar="CELLWRIGHT_URL", help="The Jupyter server's address; without it, the running one is found."
 )

@@ -101,6 +101,35 @@ def test_ask_and_go_on(shell: Shell, model: OpenAIServer) -> None:
     assert "No sessions yet" in shell("sessions").stdout
 
 
+def test_a_notebook_proves_itself(shell: Shell, model: OpenAIServer) -> None:
+    """Exported, replayed with its files from the store or from beside it, with a report; changed, it is found out."""
+    shell.env |= model.settings
+    (shell.folder / "sales.csv").write_text("region,sales\nnorth,1\nsouth,2\n")
+    source = "import pandas as pd\ndf = pd.read_csv('sales.csv')\nprint(df.sales.sum())"
+    model.script([cell(source, "load"), Say("Three.")])
+    shell("ask", "--session", "mine", "-f", "sales.csv", "The sum?")
+    shell("export", "mine", "-o", "out/mine.ipynb", check=False)
+    (shell.folder / "out").mkdir()
+    shell("export", "mine", "-o", "out/mine.ipynb")
+    run = shell("replay", "out/mine.ipynb", "--report", "html")
+    assert "1 code cells: 1 same." in run.stdout
+    assert "Replay of" in (shell.folder / "out" / "mine.replay.html").read_text()
+    (shell.folder / "out" / "sales.csv").write_text("region,sales\nnorth,1\nsouth,5\n")
+    run = shell("replay", "out/mine.ipynb", "--report", "json", "-o", "-", check=False)
+    assert run.returncode == 2
+    assert json.loads(run.stdout)["verdict"] == "different"
+    assert "sales.csv is another file" in run.stderr
+    assert "+6" in run.stderr
+    assert shell("replay", "out/mine.ipynb", "--files", ".").returncode == 0
+    made = shell("import", "out/mine.ipynb", "--key", "again").stdout
+    assert "cellwright ask --session again" in made
+    assert "df.sales.sum" in shell("export", "again", "--format", "py", "-o", "-").stdout
+    (shell.folder / "bad.ipynb").write_text("no notebook")
+    for command in ("replay", "import"):
+        run = shell(command, "bad.ipynb", check=False)
+        assert (run.returncode, "not a valid notebook" in run.stderr) == (1, True)
+
+
 def test_ctrl_c_stops_the_turn(shell: Shell, model: OpenAIServer) -> None:
     """An interrupt while watching stops the turn on the server, and says so."""
     shell.env |= model.settings

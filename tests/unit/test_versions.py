@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from cellwright.server.app import package_version
+from cellwright.server.version import package_version
 
 from tests.api_types import models
 

@@ -400,6 +400,26 @@ export interface components {
             reason: string;
         };
         /**
+         * Difference
+         * @description One thing in which two runs differ, for people: `text` is a unified diff, or a sentence.
+         */
+        Difference: {
+            /** About */
+            about: string;
+            /** Text */
+            text: string;
+            /**
+             * Likeness
+             * @enum {string}
+             */
+            likeness: "same" | "tolerance" | "different";
+            /**
+             * Share
+             * @default null
+             */
+            share: number | null;
+        };
+        /**
          * Document
          * @description A text that comes with a question: it becomes a file of the workspace.
          */
@@ -1229,6 +1249,127 @@ export interface components {
              * @default 0
              */
             pictures: number;
+        };
+        /**
+         * Replay
+         * @description A replay's whole report.
+         */
+        Replay: {
+            /** Title */
+            title: string;
+            /** Kernel */
+            kernel: string;
+            /**
+             * Python
+             * @description Version of the Python that it ran on
+             */
+            python: string;
+            /**
+             * Started At
+             * Format: date-time
+             */
+            started_at: string;
+            /** Duration S */
+            duration_s: number;
+            /** Cells */
+            cells: components["schemas"]["ReplayedCell"][];
+            /**
+             * Inputs
+             * @description Those that its provenance names
+             * @default []
+             */
+            inputs: components["schemas"]["ReplayedInput"][];
+            /**
+             * Packages
+             * @description Those that have another version now
+             * @default []
+             */
+            packages: components["schemas"]["ReplayedPackage"][];
+            /**
+             * Verdict
+             * @description The worst of the cells': failed, different, tolerance or same
+             * @enum {string}
+             */
+            verdict: "same" | "tolerance" | "different" | "failed" | "skipped";
+            /** Counts */
+            counts: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * ReplayedCell
+         * @description One code cell's verdict. `recorded` and `now` hold the outputs where they are not the same.
+         */
+        ReplayedCell: {
+            /**
+             * Number
+             * @description Its place among all cells, from 1
+             */
+            number: number;
+            /** Cell Id */
+            cell_id: string;
+            /** Source */
+            source: string;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "same" | "tolerance" | "different" | "failed" | "skipped";
+            /**
+             * Reason
+             * @description Why it was skipped or failed
+             * @default
+             */
+            reason: string;
+            /**
+             * Differences
+             * @default []
+             */
+            differences: components["schemas"]["Difference"][];
+            /**
+             * Duration Ms
+             * @default 0
+             */
+            duration_ms: number;
+            /**
+             * Recorded
+             * @default []
+             */
+            recorded: {
+                [key: string]: unknown;
+            }[];
+            /**
+             * Now
+             * @default []
+             */
+            now: {
+                [key: string]: unknown;
+            }[];
+        };
+        /**
+         * ReplayedInput
+         * @description A file that the notebook was made with.
+         */
+        ReplayedInput: {
+            /** Name */
+            name: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "same" | "changed" | "missing";
+        };
+        /**
+         * ReplayedPackage
+         * @description A package whose version is another now; null: not installed.
+         */
+        ReplayedPackage: {
+            /** Name */
+            name: string;
+            /** Recorded */
+            recorded: string | null;
+            /** Now */
+            now: string | null;
         };
         /** SearchResults */
         SearchResults: {

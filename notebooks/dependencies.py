@@ -1,0 +1,191 @@
+"""Which names a cell's source reads, makes and changes, by its syntax: what a re-run of some cells goes by."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import symtable
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+CHANGING = {
+    *("append", "extend", "insert", "pop", "popleft", "appendleft", "remove", "clear", "update", "add", "discard"),
+    *("sort", "reverse", "setdefault", "fill", "put", "resize", "fit", "fit_transform", "partial_fit", "train"),
+    *("seed", "shuffle", "write", "writelines", "send", "throw", "close", "execute", "executemany", "commit", "step"),
+    *("load_state_dict", "register", "next", "read", "readline", "readlines"),
+}
+"""Methods that change what they are called on, wherever their result goes."""
+
+WRAPPING = re.compile(r"^%%(time|timeit|capture|prun|memit)\b.*")
+BUILTIN = set(dir(builtins))
+
+
+@dataclass(frozen=True)
+class Names:
+    """A cell's names: those it `reads` from before it, those it `makes` (assigns), those it `changes` in place."""
+
+    reads: frozenset[str] = frozenset()
+    makes: frozenset[str] = frozenset()
+    changes: frozenset[str] = frozenset()
+    imports: frozenset[str] = frozenset()
+    """Top-level modules."""
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """Names that are another value after the cell, perhaps."""
+        return self.makes | self.changes
+
+
+def names(source: str) -> Names:
+    """A cell's names; none where it is not Python. Magics and shell lines count for nothing."""
+    text = _plain(source)
+    try:
+        tree = ast.parse(text)
+        table = symtable.symtable(text, "<cell>", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return Names()
+    looked = _Look(tree)
+    makes = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
+    makes |= _global(table)
+    reads = ((_read(table) | looked.changed) - makes - BUILTIN) | (looked.before & makes)
+    return Names(
+        frozenset(reads),
+        frozenset(makes),
+        frozenset(looked.changed - makes),
+        frozenset(looked.modules),
+    )
+
+
+def _plain(source: str) -> str:
+    lines = [line.removeprefix("%time ") for line in WRAPPING.sub("", source).split("\n")]
+    return "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)
+
+
+def _read(table: symtable.SymbolTable) -> set[str]:
+    """Names of the notebook that are read in a scope, or in a function or class below it."""
+    inner = table.get_type() != "module"
+    found = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (s.is_global() or not inner)}
+    for child in table.get_children():
+        found |= _read(child)
+    return found
+
+
+def _global(table: symtable.SymbolTable) -> set[str]:
+    """Names that functions declare `global` and assign."""
+    found: set[str] = set()
+    for child in table.get_children():
+        found |= {s.get_name() for s in child.get_symbols() if s.is_declared_global() and s.is_assigned()}
+        found |= _global(child)
+    return found
+
+
+class _Look:
+    """What the symbol table does not tell: changes in place, modules, names that are read before they are made."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.changed: set[str] = set()
+        self.modules: set[str] = set()
+        self.before: set[str] = set()
+        for place, statement in enumerate(tree.body):
+            last = place == len(tree.body) - 1
+            self._look(statement, discarded=isinstance(statement, ast.Expr) and not last)
+        self._flow(tree.body, set())
+
+    def _flow(self, statements: Sequence[ast.stmt], made: set[str]) -> None:
+        """Goes through statements in the order in which they run."""
+        for statement in statements:
+            match statement:
+                case ast.For(target=target, iter=first) | ast.AsyncFor(target=target, iter=first):
+                    self._use([first], made)
+                    made |= _stored(target)
+                case ast.With(items=items) | ast.AsyncWith(items=items):
+                    for item in items:
+                        self._use([item.context_expr], made)
+                        made |= _stored(item.optional_vars) if item.optional_vars is not None else set()
+                case ast.If(test=test) | ast.While(test=test):
+                    self._use([test], made)
+                case ast.Try():
+                    pass
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                    self._use([statement], made)
+                    made.add(name)
+                    continue
+                case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                    made |= {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
+                    continue
+                case _:
+                    self._use([statement], made)
+                    made |= _stored(statement)
+                    continue
+            for part in ("body", "handlers", "orelse", "finalbody"):
+                inner = getattr(statement, part, [])
+                for handler in [h for h in inner if isinstance(h, ast.ExceptHandler)]:
+                    self._flow(handler.body, made)
+                self._flow([s for s in inner if isinstance(s, ast.stmt)], made)
+
+    def _use(self, nodes: Sequence[ast.AST], made: set[str]) -> None:
+        for node in nodes:
+            used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+            if isinstance(node, ast.AugAssign) and (root := _root(node.target)):
+                used.add(root)
+            self.before |= used - made
+
+    def _look(self, statement: ast.stmt, *, discarded: bool) -> None:
+        for node in ast.walk(statement):
+            match node:
+                case ast.Import(names=aliases):
+                    self.modules |= {alias.name.partition(".")[0] for alias in aliases}
+                case ast.ImportFrom(module=str(module), level=0):
+                    self.modules.add(module.partition(".")[0])
+                case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+                    self._add(node)
+                case ast.Call(func=ast.Attribute(value=receiver, attr=method), keywords=keywords):
+                    inplace = any(k.arg == "inplace" for k in keywords)
+                    if method in CHANGING or method.startswith(("set_", "add_")) or inplace:
+                        self._add(receiver)
+                case ast.Call(func=ast.Name(id="next" | "setattr" | "delattr"), args=[first, *_]):
+                    self._add(first)
+        if discarded and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            # Called for its effect: on what it is called on, or on what it is given.
+            call = statement.value
+            if isinstance(call.func, ast.Attribute):
+                self._add(call.func)
+            elif not (isinstance(call.func, ast.Name) and call.func.id in ("print", "display")):
+                for argument in call.args:
+                    self._add(argument)
+
+    def _add(self, node: ast.AST) -> None:
+        root = _root(node)
+        if root is not None and root not in BUILTIN:
+            self.changed.add(root)
+
+
+def _stored(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store | ast.Del)}
+
+
+def _root(node: ast.AST) -> str | None:
+    """The name at the beginning of `a.b[c].d`."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def slice_for(cells: Sequence[Names], wanted: Collection[str], held: Collection[str]) -> list[int]:
+    """Which of the cells that ran, in order, must run again to make the `wanted` names, by their places.
+
+    `held` are names that are there already, as they were at the end. One that a later cell touched was another value
+    when an earlier cell read it, and is made again as well.
+    """
+    chosen: list[int] = []
+    needed = set(wanted)
+    later: set[str] = set()
+    for place in reversed(range(len(cells))):
+        cell = cells[place]
+        if cell.touches & needed:
+            chosen.append(place)
+            needed -= cell.makes - cell.changes - cell.reads
+            needed |= {name for name in cell.reads if name not in held or name in later}
+        later |= cell.touches
+    return chosen[::-1]

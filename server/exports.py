@@ -1,0 +1,64 @@
+"""A session's notebook as a file of its own, and notebooks of anybody's as sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+from cellwright.notebooks import codec
+from cellwright.notebooks.document import Document
+from cellwright.notebooks.export import MIMES, Format, export
+from cellwright.server.domain import Session
+from cellwright.server.kernel_life import workspace_of
+from cellwright.server.notebook_files import KEY
+from cellwright.server.provenance import Provenance
+from cellwright.server.sessions import Sessions
+from cellwright.server.store.objects import Spooled
+from cellwright.server.workbench import Tools
+
+IMPORTED = "imported_from"
+
+
+class Exports:
+    """Lets notebooks out and in."""
+
+    def __init__(self, tools: Tools, sessions: Sessions, provenance: Provenance) -> None:
+        self._t, self._sessions, self._provenance = tools, sessions, provenance
+
+    async def document(self, session: Session) -> Document:
+        """The notebook, self-contained, with all that is known of how it came to be in its metadata."""
+        document = await self._sessions.document(session)
+        about = await self._provenance.of(session, document, workspace_of(self._t.root, session))
+        return replace(document, metadata={**document.metadata, KEY: {**document.metadata[KEY], **about}})
+
+    async def file(self, session: Session, form: Format) -> tuple[bytes, str]:
+        """The notebook in one of its forms, and the form's MIME type."""
+        document = await self.document(session)
+        return await asyncio.to_thread(export, document, form, session.title), MIMES[form]
+
+    async def bring_in(
+        self, owner: str, notebook: bytes, files: list[tuple[str, Spooled]], *, named: str, **fields: Any
+    ) -> Session:
+        """A new session with this notebook and these files; raises InvalidNotebook, and then there is none.
+
+        Without a title among its `fields` it has the notebook's, or is `named` as the file. What the notebook says of
+        its origin stays in its metadata.
+        """
+        document = await asyncio.to_thread(codec.decode, notebook)
+        origin = document.metadata.get(KEY)
+        title = origin.get("title") if isinstance(origin, dict) else None
+        fields["title"] = fields.get("title") or (title if isinstance(title, str) and title else named)[:200]
+        session = await self._sessions.create(owner, **fields)
+        try:
+            for name, spooled in files:
+                await self._sessions.upload(session, spooled, name, nested=True)
+            metadata = {name: value for name, value in document.metadata.items() if name != KEY}
+            if isinstance(origin, dict):
+                metadata[f"{KEY}/{IMPORTED}"] = json.loads(json.dumps(origin))
+            await self._t.notebooks.put(session, replace(document, metadata=metadata))
+        except BaseException:
+            await self._sessions.delete(session)
+            raise
+        return await self._t.rows.get(session.id)

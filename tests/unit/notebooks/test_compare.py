@@ -1,0 +1,172 @@
+"""Two runs of a cell beside each other."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cellwright.notebooks.compare import close, compare, figures, overlay, texts, worst
+from cellwright.notebooks.document import Cell, CellId
+from cellwright.notebooks.replay import judge
+
+
+def printed(text: str, name: str = "stdout") -> list[dict[str, Any]]:
+    return [{"output_type": "stream", "name": name, "text": text}]
+
+
+def shown(**data: Any) -> list[dict[str, Any]]:
+    named = {name.replace("_", "/"): value for name, value in data.items()}
+    return [{"output_type": "display_data", "data": named, "metadata": {}}]
+
+
+def likeness(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str:
+    return worst(difference.likeness for difference in compare(before, after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wanted"),
+    [
+        ("a\n", "a\n", "same"),
+        ("<A object at 0x7f12ab34cd56>", "<A object at 0x7fffab34cd00>", "same"),
+        ("\x1b[31mred\x1b[0m", "red", "same"),
+        ("id 123e4567-e89b-12d3-a456-426614174000", "id 00000000-e89b-12d3-a456-426614174000", "same"),
+        ("/tmp/ipykernel_12/34.py:1: UserWarning", "/tmp/ipykernel_99/11.py:1: UserWarning", "same"),
+        ("mean 0.333333333333", "mean 0.333333333334", "tolerance"),
+        ("loss 1.23456", "loss 1.23457", "tolerance"),
+        ("Wall time: 12 ms", "Wall time: 3.1 s", "tolerance"),
+        ("1.2 ms ± 3 µs per loop (mean ± std. dev. of 7 runs)", "9 s ± 1 ms per loop (mean)", "tolerance"),
+        ("   a\n0  1.00000001", "     a\n0  1.00000002", "tolerance"),
+        ("mean 1.5", "mean 1.6", "different"),
+        ("rows 3", "rows 4", "different"),
+        ("1234", "1235", "different"),
+        ("a", "b", "different"),
+        ("nan", "1.0", "different"),
+        ("nan 1", "nan 1", "same"),
+        ("version 1.2.3", "version 1.2.4", "different"),
+        ("x = 1e400", "x = 2.0", "different"),
+    ],
+)
+def test_texts(before: str, after: str, wanted: str) -> None:
+    """What is printed is the same but for addresses and names, nearly the same in digits and times, or different."""
+    assert likeness(printed(before), printed(after)) == wanted
+    assert likeness(printed(after), printed(before)) == wanted
+
+
+def test_numbers() -> None:
+    """Counts are counts; a rounded value may differ in its last digit, if it has enough of them."""
+    assert close("1.0", "1")
+    assert not close("3", "4")
+    assert close("0.12345", "0.12346")
+    assert not close("0.12", "0.13")
+    assert close("1.2345e-10", "1.2346e-10")
+    assert not close("1.2345e-10", "1.2345e-9")
+
+
+def test_a_difference_can_be_read() -> None:
+    """A difference is a diff with what was recorded and what is now; a long one is cut, and says so."""
+    found = texts("what it prints", "a\nb\nc", "a\nB\nc")
+    assert found is not None
+    assert "-b" in found.text
+    assert "+B" in found.text
+    long = texts("what it prints", "\n".join(map(str, range(900))), "none")
+    assert long is not None
+    assert long.text.endswith("more lines")
+
+
+def test_warnings_are_no_results() -> None:
+    """Another warning is named, and is within tolerance."""
+    [found] = compare(printed("old warning", "stderr"), printed("new warning", "stderr"))
+    assert (found.likeness, found.about) == ("tolerance", "what it writes to stderr")
+
+
+def test_what_is_shown() -> None:
+    """Tables by their markup, JSON by its values, each by the first form that both have; more or fewer is different."""
+    table = "<table id='T_ab12c'><td>{}</td></table>"
+    assert likeness(shown(text_html=table.format(1.0)), shown(text_html=table.format(1.0))) == "same"
+    assert likeness(shown(text_html=table.format(1.0)), shown(text_html=table.format(2.0))) == "different"
+    assert likeness(shown(application_json={"a": 1.0, "b": 2}), shown(application_json={"b": 2, "a": 1.0})) == "same"
+    assert likeness(shown(application_json={"a": 1.0}), shown(application_json={"a": 1.00000001})) == "tolerance"
+    assert likeness(shown(text_plain="1"), shown(text_html="1")) == "different"
+    assert likeness(shown(text_plain="1"), []) == "different"
+    widget = shown(**{"application_vnd.jupyter.widget-view+json": {"model_id": "a"}})
+    assert likeness(widget, shown(**{"application_vnd.jupyter.widget-view+json": {"model_id": "b"}})) == "same"
+
+
+def test_streams_may_come_in_pieces() -> None:
+    """How a text came in pieces does not matter."""
+    assert compare(printed("a\nb\n"), [*printed("a\n"), *printed("b\n")]) == ()
+
+
+def test_errors() -> None:
+    """An error is the same by its name and message, not by its traceback."""
+    error = {"output_type": "error", "ename": "E", "evalue": "x", "traceback": ["1"]}
+    assert compare([error], [{**error, "traceback": ["2"]}]) == ()
+    assert likeness([error], [{**error, "evalue": "y"}]) == "different"
+    assert likeness([error], []) == likeness([], [error]) == "different"
+
+
+Draw = Callable[[Any], object]
+
+
+def figure(draw: Draw, **how: Any) -> bytes:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib.figure import Figure
+
+    made = Figure()
+    draw(made.subplots())
+    data = io.BytesIO()
+    made.savefig(data, format="png", **how)
+    return data.getvalue()
+
+
+def points(change: float = 0.0, scale: float = 1.0, without: int = 0) -> Draw:
+    import numpy as np
+
+    x, y = np.random.default_rng(0).normal(size=(2, 200))
+    x[5] += change
+    return lambda axes: axes.scatter(x[without:] * scale, y[without:])
+
+
+def test_figures_by_what_is_seen() -> None:
+    """A figure drawn again is the same, one that the eye cannot tell apart is alike; a missing point is different."""
+    base = figure(points())
+    assert figures("f", base, figure(points())) is None
+    wanted = {"tolerance": [points(scale=1.0005)], "different": [points(0.5), points(without=1), points(scale=1.1)]}
+    for like, draws in wanted.items():
+        for draw in draws:
+            found = figures("f", base, figure(draw))
+            assert found is not None
+            assert found.likeness == like
+    bigger = figures("f", base, figure(points(), dpi=150))
+    assert bigger is not None
+    assert "another size" in bigger.text
+    broken = figures("f", base, b"no figure")
+    assert broken is not None
+    assert broken.likeness == "different"
+    assert overlay(base, figure(points(0.5))).startswith(b"\x89PNG")
+
+
+def test_figures_in_cells() -> None:
+    """A cell's figure is compared as what it shows, whatever text stands beside it."""
+    one, other = (base64.b64encode(figure(points(change))).decode() for change in (0.0, 0.5))
+    assert (
+        likeness(shown(image_png=one, text_plain="<Figure 1>"), shown(image_png=one, text_plain="<Figure>")) == "same"
+    )
+    assert likeness(shown(image_png=one), shown(image_png=other)) == "different"
+
+
+def test_a_verdict() -> None:
+    """An error fails a cell, unless it is recorded; a cell without a record says so."""
+    error = {"output_type": "error", "ename": "E", "evalue": "x", "traceback": []}
+    plain = Cell(CellId("a"), "code", "1", tuple(printed("1")), 1)
+    assert judge(1, plain, [error], "error", 0).verdict == "failed"
+    assert judge(1, plain, [], "kernel_died", 0).reason == "kernel_died"
+    expected = Cell(CellId("a"), "code", "1", (error,), 1)
+    assert judge(1, expected, [error], "error", 0).verdict == "same"
+    found = judge(1, Cell(CellId("a"), "code", "1"), printed("1"), "ok", 0)
+    assert (found.verdict, found.reason) == ("different", "nothing is recorded for this cell")
