@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from cellwright.kernels.client import Exchange, KernelConnection
 from cellwright.kernels.inside import spool
@@ -15,7 +16,8 @@ from cellwright.kernels.messages import change
 from cellwright.kernels.messages import count as counted
 from cellwright.kernels.registry import Registry
 from cellwright.kernels.wires import Message
-from cellwright.notebooks.outputs import Change
+from cellwright.notebooks.document import Output
+from cellwright.notebooks.outputs import Change, OutputArea
 from jupyter_client.session import Session
 
 Status = Literal["ok", "error", "aborted", "interrupted", "timeout", "kernel_died", "outcome_unknown"]
@@ -236,6 +238,23 @@ def finished(
         variables.get("variables"),
         content.get("reason"),
     )
+
+
+async def run_whole(
+    connection: KernelConnection, source: str, folder: Path | None, timeout_s: float | None = None
+) -> tuple[list[Output], Finished]:
+    """Runs a cell that no notebook holds; returns its outputs and how it ended. `folder` is that of the kernels."""
+    area, ended, execution_id = OutputArea(), Finished("outcome_unknown"), str(uuid4())
+    try:
+        async for event in Execution(connection, execution_id, source, timeout_s=timeout_s, folder=folder).run():
+            if isinstance(event, Finished):
+                ended = event
+            else:
+                area.apply(event)
+    finally:
+        if folder is not None:
+            await asyncio.to_thread(Registry(folder).drop_kept, execution_id)
+    return area.outputs, ended
 
 
 def spool_file(folder: Path, execution_id: str) -> Path:

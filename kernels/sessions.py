@@ -27,7 +27,6 @@ from jupyter_client import protocol_version
 from jupyter_core.utils import ensure_async
 
 START_S = 60.0
-COPIES = 3
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +39,12 @@ def kernelspec_folder() -> str:
 class SessionKernels:
     """Starts, finds, adopts and ends kernels by session id. Kernels that `keeping` names outlive this process."""
 
-    def __init__(self, manager: Any, keeping: Keeping | None, default_name: str, warm: int = 0) -> None:
+    def __init__(
+        self, manager: Any, keeping: Keeping | None, default_name: str, warm: int = 0, copies: int = 3
+    ) -> None:
+        """`warm` kernels are started beforehand; of each kernel the newest `copies` are kept."""
         self.manager, self.keeping, self.default_name = manager, keeping, default_name
+        self._most_copies = copies
         self._connections: dict[str, KernelConnection] = {}
         self._starting: dict[str, asyncio.Lock] = {}
         self._ending: set[str] = set()
@@ -212,7 +215,7 @@ class SessionKernels:
     # -- copies --------------------------------------------------------------------------------------------------
 
     async def copy(self, session_id: str) -> SleepingCopy:
-        """A sleeping copy of the session's kernel, which is not busy; the newest COPIES are kept.
+        """A sleeping copy of the session's kernel, which is not busy; the newest few are kept.
 
         Raises CopyRefused or KernelDied.
         """
@@ -226,7 +229,7 @@ class SessionKernels:
                 raise CopyRefused("The kernel ended while it was copied.")
             kept = self._copies.setdefault(session_id, [])
             kept.append(made)
-            while len(kept) > COPIES:
+            while len(kept) > self._most_copies:
                 kept.pop(0).drop()
             return made
 
@@ -258,6 +261,13 @@ class SessionKernels:
                 return await self._connect(session_id, former.kernel_id, wait=True)
             finally:
                 self._ending.discard(session_id)
+
+    async def take_over(self, name: str, session_id: str) -> None:
+        """Gives a session the kernel that goes by `name`, and ends the one that it had."""
+        connection = self._connections.pop(name)
+        await self.end(session_id)
+        await self._drop(session_id)
+        self._connections[session_id] = connection
 
     async def end(self, session_id: str) -> None:
         """Ends the session's kernel; nothing of it stays."""

@@ -40,10 +40,13 @@ from cellwright.server.notebook_files import Contents, NotebookFiles
 from cellwright.server.preferences import PreferenceRows
 from cellwright.server.provenance import Provenance
 from cellwright.server.replay import Replays
+from cellwright.server.revival import Revival
+from cellwright.server.rewind import Rewind
 from cellwright.server.search import Search
 from cellwright.server.sessions import Sessions
 from cellwright.server.settings import Settings
 from cellwright.server.sharing import Sharing
+from cellwright.server.snapshots import Snapshots
 from cellwright.server.store import migrate, postgres
 from cellwright.server.store.cells import Cells
 from cellwright.server.store.embedded import EmbeddedPostgres
@@ -57,6 +60,7 @@ from cellwright.server.store.recent import Recent
 from cellwright.server.store.repeats import Repeats
 from cellwright.server.store.sessions import SessionRows
 from cellwright.server.store.wake import Wakeups
+from cellwright.server.store.ways import Ways
 from cellwright.server.titles import Titles
 from cellwright.server.turns import Turns
 from cellwright.server.usage import By, UsageRow, used
@@ -99,6 +103,8 @@ class Cellwright:
     search: Search
     titles: Titles
     exports: Exports
+    rewind: Rewind
+    snapshots: Snapshots
     replays: Replays
     repeats: Repeats
     cleaner: Cleaner
@@ -154,7 +160,11 @@ class Cellwright:
         if settings.kernel_user is not None:
             await asyncio.to_thread(_check_user, settings.kernel_user)
         self.kernels = SessionKernels(
-            self._kernel_manager, self._keeping(), settings.kernel_name, settings.warm_kernels
+            self._kernel_manager,
+            self._keeping(),
+            settings.kernel_name,
+            settings.warm_kernels,
+            settings.live_copies,
         )
         self._checkpoints = Checkpoints(
             self._pool, self.artifacts, settings.data_dir / "exchange", settings.checkpoint_limit_bytes
@@ -183,7 +193,11 @@ class Cellwright:
             self.root,
         )
         leases = Leases(self._pool, f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}", settings.lease_s)
-        self.turns = Turns(self.tools, leases, self.models, self._pool)
+        ways = Ways(self._pool)
+        self.snapshots = Snapshots(self._pool, self.artifacts, settings)
+        revival = Revival(settings, self.kernels, self._checkpoints, self.artifacts, ways)
+        self.rewind = Rewind(self.tools, self._checkpoints, self.snapshots, revival, ways, self._pool)
+        self.turns = Turns(self.tools, leases, self.models, self.rewind, self._pool)
         self.turns.when_ended(self._after_turn)
         self.sessions = Sessions(self.tools, self.turns, self.models, self._pool)
         provenance = Provenance(self.log, self.rows, self.artifacts, self.kernels)

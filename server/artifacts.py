@@ -9,6 +9,7 @@ import hmac
 import json
 import mimetypes
 import re
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from urllib.parse import quote
 
 import asyncpg
 import structlog
-from cellwright.kernels.inside.files import plain_file
+from cellwright.kernels.inside.files import plain_file, replace_file
 from cellwright.notebooks.document import Output
 from cellwright.notebooks.outputs import OBJECT, TABLE_MIME, externalise, is_reference, raw_bytes, sound
 from cellwright.server.describe import describe, is_tabular, thumbnail
@@ -81,6 +82,29 @@ class Artifacts:
         async with postgres.acquired(self._pool) as connection:
             await connection.execute(SQL.add_object, sha256, size_bytes)
         await self.objects.put(sha256, path)
+
+    async def keep_file(self, folder: Path, name: str) -> tuple[Sha256, int]:
+        """Stores the content of the file `name` below `folder`; raises OSError. A reference must follow."""
+        async with _spooled() as spooled:
+            await asyncio.to_thread(_copy, folder, name, spooled)
+            sha256 = spooled.finish()
+            await self.keep(sha256, spooled.path, spooled.size_bytes)
+        return sha256, spooled.size_bytes
+
+    async def put_file(self, sha256: Sha256, folder: Path, name: str, *, executable: bool = False) -> None:
+        """Makes the file `name` below `folder` a copy of an object; raises OSError, or KeyError for one that is gone.
+
+        A copy, not a link: whoever writes into the file must not write into the store.
+        """
+        with tempfile.TemporaryDirectory(prefix="cellwright-") as between:
+            held = Path(between) / "object"
+            await self.objects.fetch(sha256, held)
+
+            def put() -> None:
+                with held.open("rb") as data:
+                    replace_file(folder, name, data, mode=0o755 if executable else 0o644, make=True)
+
+            await asyncio.to_thread(put)
 
     async def keep_bytes(self, data: bytes) -> Sha256:
         async with _spooled() as spooled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,9 @@ from cellwright.kernels import namespace
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelUnreachable
 from cellwright.server.artifacts import Artifacts
-from cellwright.server.domain import Frozen, Session, SessionId, Sha256, TurnId, new_id
+from cellwright.server.domain import Frozen, Session, SessionId, Sha256, Skipped, TurnId, new_id
 from cellwright.server.errors import NotFound, StoreUnavailable
-from cellwright.server.events import CheckpointCreated, Skipped
+from cellwright.server.events import CheckpointCreated
 from cellwright.server.store import postgres, queries
 
 SQL = queries.load("checkpoints")
@@ -26,8 +27,9 @@ class Checkpoint(Frozen):
     """Saved variables: `kept` by name, `skipped` with the reason."""
 
     id: str
-    kind: Literal["hibernated", "named"]
+    kind: Literal["hibernated", "named", "turn"]
     label: str | None
+    turn_id: TurnId | None = None
     kept: list[str]
     skipped: list[Skipped]
     size_bytes: int
@@ -56,7 +58,7 @@ class Checkpoints:
         self,
         session: Session,
         connection: KernelConnection,
-        kind: Literal["hibernated", "named"],
+        kind: Literal["hibernated", "named", "turn"],
         *,
         label: str | None = None,
         turn_id: TurnId | None = None,
@@ -111,8 +113,14 @@ class Checkpoints:
             raise NotFound("checkpoint", checkpoint_id)
         return _checkpoint(row)
 
-    async def restore(self, connection: KernelConnection, checkpoint: Checkpoint) -> Restored:
-        """Puts the variables into a kernel; raises KernelUnreachable or StoreUnavailable."""
+    def of_row(self, row: Any) -> Checkpoint:
+        """A checkpoint as its row has it."""
+        return _checkpoint(row)
+
+    async def restore(
+        self, connection: KernelConnection, checkpoint: Checkpoint, names: Collection[str] | None = None
+    ) -> Restored:
+        """Puts the variables, all or those named, into a kernel; raises KernelUnreachable or StoreUnavailable."""
         folder = self._folder / new_id()
         try:
             await asyncio.to_thread(folder.mkdir, mode=0o700)
@@ -121,7 +129,7 @@ class Checkpoints:
                     await self._artifacts.objects.fetch(Sha256(sha256), folder / sha256)
                 except KeyError:
                     raise StoreUnavailable(f"The object {sha256[:12]}… of a checkpoint is not in the store.") from None
-            told = await namespace.restore(connection, folder, checkpoint.manifest)
+            told = await namespace.restore(connection, folder, checkpoint.manifest, names)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         types = {kept["name"]: kept["type"] for kept in checkpoint.manifest["kept"]}
@@ -129,6 +137,12 @@ class Checkpoints:
             Skipped(name=f["name"], type=types.get(f["name"], "module"), reason=f["reason"]) for f in told["failed"]
         ]
         return Restored(names=told["restored"], missing=[*checkpoint.skipped, *failed])
+
+    async def prune_turns(self, session_id: SessionId, keep: int) -> None:
+        """Lets the variables of all turns go but the last `keep` that have some; named ones stay."""
+        async with postgres.acquired(self._pool) as database:
+            stale = [row["sha256"] for row in await database.fetch(SQL.drop_turns, session_id, keep)]
+        await self._artifacts.release([Sha256(sha256) for sha256 in stale])
 
     async def prune(self, session_id: SessionId) -> None:
         """Lets objects go that only older hibernations referred to."""
@@ -143,6 +157,7 @@ def _checkpoint(row: Any) -> Checkpoint:
         id=str(row["id"]),
         kind=told["kind"],
         label=row["label"],
+        turn_id=row["turn_id"],
         kept=told["kept"],
         skipped=told["skipped"],
         size_bytes=row["size_bytes"],

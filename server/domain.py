@@ -201,6 +201,10 @@ class Session(Frozen):
     kernel_incarnation: int
     context: dict[str, Any] = Field({}, description="Facts that it was told to keep in mind")
     summary: Summary | None = None
+    redo: list[TurnId] = Field([], description="Turns that an undo came from; the next one to go back to is the last")
+    workspace_version: str | None = None
+    parent_session_id: SessionId | None = Field(None, description="The session that it is a branch of")
+    parent_turn: int | None = None
     created_at: datetime
     updated_at: datetime
     last_activity: datetime
@@ -232,6 +236,18 @@ class Turn(Frozen):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    limb: bool = Field(False, description="Whether a rewind left it behind: it does not lead to the head")
+    line: list[tuple[int, int]] | None = Field(None, description="The ranges of the log that lead to its end")
+    workspace_version: str | None = None
+    before: Before | None = Field(None, description="What there was when it began")
+
+
+class Before(Frozen):
+    """The way to a turn's beginning, and the notebook's revision and the files of then."""
+
+    line: list[tuple[int, int]]
+    revision: int
+    workspace_version: str | None
 
 
 class Image(Frozen):
@@ -255,8 +271,92 @@ class TurnRequest(Frozen):
     file_ids: list[ArtifactId] = []
     images: list[Image] = []
     approval: Approval | None = None
-    kind: Literal["ask", "execute"] = Field("ask", description="execute: the query is a cell to run without a model")
+    kind: Literal["ask", "execute", "edit"] = Field(
+        "ask",
+        description="execute: the query is a cell to run without a model; edit: says what the user did by themselves",
+    )
     asked_by: str = ""
+
+
+class Skipped(Frozen):
+    """A variable that a checkpoint does not hold, or that could not be brought back."""
+
+    name: str
+    type: str
+    reason: str
+
+
+class KeptFile(Frozen):
+    """A file of a workspace as a snapshot holds it."""
+
+    name: str
+    sha256: Sha256
+    size_bytes: int
+    executable: bool = False
+
+
+class LeftOut(Frozen):
+    """A file that a snapshot does not hold, and why."""
+
+    name: str
+    size_bytes: int
+    reason: str
+
+
+class RanAgain(Frozen):
+    """A cell that was run again to make what was missing, and how it compares with its record."""
+
+    cell_id: str
+    turn: int
+    source: str
+    verdict: Literal["same", "tolerance", "different", "failed", "skipped"]
+    reason: str = ""
+    duration_ms: int = 0
+
+
+Means = Literal["none", "fork", "stored", "rerun"]
+"""How variables come back: there are none; a live copy of the kernel; stored ones; cells that run again."""
+
+
+class FilesMoved(Frozen):
+    """What a rewind does to the workspace's files, by name."""
+
+    written: list[str] = []
+    removed: list[str] = []
+    left: list[LeftOut] = Field([], description="Those that stay as they are, because no snapshot holds them")
+
+
+class VariablesBack(Frozen):
+    """How variables were brought back, or would be."""
+
+    means: list[Means] = []
+    restored: list[str] = Field([], description="Names that are as they were")
+    ran_again: list[RanAgain] = []
+    missing: list[Skipped] = Field([], description="What could not be brought back as it was")
+    seconds: float = 0.0
+
+
+class CellsMoved(Frozen):
+    """What a rewind does to the notebook, by cell id."""
+
+    added: list[str] = []
+    changed: list[str] = []
+    deleted: list[str] = []
+    moved: list[str] = []
+
+
+class Rewound(Frozen):
+    """What a rewind does, or did."""
+
+    from_turn: int
+    to_turn: int = Field(description="0: before the first turn")
+    left_turns: list[int] = Field(description="Turns that do not lead to the head any more; they stay in the log")
+    back_turns: list[int] = Field([], description="Turns that lead to the head again")
+    cells: CellsMoved
+    files: FilesMoved
+    variables: VariablesBack
+    not_rewound: list[str] = Field([], description="What the code that is left behind did outside: that stays done")
+    seconds: float = 0.0
 
 
 ArtifactKind = Literal["result", "intermediate", "debug", "context", "data", "model"]

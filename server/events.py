@@ -12,8 +12,12 @@ from cellwright.server.domain import (
     CellStatus,
     ExecutionId,
     Frozen,
+    KeptFile,
+    LeftOut,
     Message,
+    Rewound,
     SessionId,
+    Skipped,
     Summary,
     ToolCall,
     ToolResult,
@@ -284,20 +288,12 @@ class KernelChanged(_Event):
     variables_lost: bool = False
 
 
-class Skipped(Frozen):
-    """A variable that a checkpoint does not hold, or that could not be brought back."""
-
-    name: str
-    type: str
-    reason: str
-
-
 class CheckpointCreated(_Event):
     """The kernel's variables were stored. `manifest` names the objects; see `kernels/inside/checkpoint.py`."""
 
     type: Literal["checkpoint.created"] = "checkpoint.created"
     checkpoint_id: str
-    kind: Literal["hibernated", "named"]
+    kind: Literal["hibernated", "named", "turn"]
     label: str | None = None
     incarnation: int
     kept: list[str]
@@ -306,6 +302,44 @@ class CheckpointCreated(_Event):
     new_bytes: int
     seconds: float
     manifest: dict[str, Any]
+
+
+class WorkspaceSaved(_Event):
+    """The workspace's files as they are, each stored by its content. `version` names all of it."""
+
+    type: Literal["workspace.saved"] = "workspace.saved"
+    version: str
+    files: list[KeptFile]
+    left_out: list[LeftOut] = []
+
+
+class HeadMoved(_Event):
+    """The session's head is another turn: conversation, notebook, files and variables are those of its end.
+
+    Nothing is taken out of the log: what does not lead to the head stays as a limb. `line` is the way to the turn.
+    """
+
+    type: Literal["head.moved"] = "head.moved"
+    why: Literal["undo", "redo", "restore"]
+    by: str
+    to_turn_id: TurnId | None
+    from_turn_id: TurnId | None
+    line: list[tuple[int, int]]
+    redo: list[TurnId]
+    context: dict[str, Any]
+    summary: Summary | None
+    workspace_version: str | None
+    rewound: Rewound
+
+
+class SessionBranched(_Event):
+    """A branch was made: of this session, or this session of another."""
+
+    type: Literal["session.branched"] = "session.branched"
+    direction: Literal["to", "from"]
+    session_id: SessionId = Field(description="The other one")
+    turn: int = Field(description="The turn of the parent's whose end the branch begins with; 0: before the first")
+    by: str
 
 
 class NotebookSaved(_Event):
@@ -375,6 +409,9 @@ Event = Annotated[
     | VariablesChanged
     | KernelChanged
     | CheckpointCreated
+    | WorkspaceSaved
+    | HeadMoved
+    | SessionBranched
     | NotebookSaved
     | NotebookFailed
     | TurnCompleted

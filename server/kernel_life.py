@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import structlog
 from cellwright.kernels import users
 from cellwright.kernels.client import KernelConnection
+from cellwright.kernels.copies import SleepingCopy
 from cellwright.kernels.errors import KernelError, KernelUnreachable
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.server import events as e
+from cellwright.server import variables
 from cellwright.server.checkpoints import Checkpoints, Restored
-from cellwright.server.domain import Session, SessionId, TurnId
+from cellwright.server.domain import Session, SessionId, Skipped, TurnId, VariablesBack, new_id
 from cellwright.server.errors import CellwrightError, Conflict, NotFound, StoreUnavailable, TooManyKernels
 from cellwright.server.settings import Settings
 from cellwright.server.store.log import Log
@@ -186,6 +189,62 @@ class KernelLife:
         )
         with contextlib.suppress(NotFound):
             await self._log.append(session_id, [event])
+
+    # -- coming back ---------------------------------------------------------------------------------------------
+
+    async def replace(
+        self, session: Session, fill: Callable[[KernelConnection], Awaitable[VariablesBack]]
+    ) -> tuple[VariablesBack, list[e.Event]]:
+        """Gives the session a fresh kernel, which `fill` makes what it is to be; and the events that tell of it.
+
+        The one that it has lives until then, and stays if anything fails. Raises KernelNotStarted, KernelDied or
+        TooManyKernels.
+        """
+        async with self._kernels.lock(session.id):
+            workspace = workspace_of(self._root, session)
+            former = self._kernels.get(session.id)
+            if former is None:
+                await self.make_room(session.id)
+            await asyncio.to_thread(self._make, workspace)
+            name = new_id()
+            connection = await self._kernels.start(name, session.kernel_name, workspace.folder)
+            try:
+                back = await fill(connection)
+            except BaseException:
+                await asyncio.shield(self._kernels.end(name))
+                raise
+            await self._kernels.take_over(name, session.id)
+            return back, self._came_back(session, former, connection, back)
+
+    async def go_back(self, session: Session, copy: SleepingCopy) -> tuple[VariablesBack, list[e.Event]]:
+        """Makes the session's kernel what it was when the copy was made; raises KernelNotStarted or CopyRefused."""
+        began = time.monotonic()
+        former = self._kernels.get(session.id)
+        connection = await self._kernels.go_back(session.id, copy)
+        await connection.learn_variables()
+        back = VariablesBack(
+            means=["fork"],
+            restored=sorted(told["name"] for told in connection.last_variables),
+            missing=[Skipped(name=lost, type="", reason="no copy of a process has them") for lost in copy.lost],
+            seconds=round(time.monotonic() - began, 4),
+        )
+        return back, self._came_back(session, former, connection, back)
+
+    def _came_back(
+        self, session: Session, former: KernelConnection | None, connection: KernelConnection, back: VariablesBack
+    ) -> list[e.Event]:
+        incarnation = session.kernel_incarnation + 1
+        now, connection.last_variables = connection.last_variables, [] if former is None else former.last_variables
+        changed = variables.changes(connection, now)
+        self._report_death(session.id, incarnation)
+        told = e.KernelChanged(
+            status="restored",
+            kernel_id=connection.kernel_id,
+            incarnation=incarnation,
+            cause=_told_missing(Restored(names=back.restored, missing=back.missing)),
+            variables_lost=bool(back.missing),
+        )
+        return [told] if changed is None else [told, changed]
 
     async def restart(self, session: Session) -> None:
         """Ends the kernel; the next cell starts another. Raises Conflict while a turn runs."""

@@ -196,7 +196,7 @@ class NotebookFiles:
             cells.append(replace(cell, outputs=known if slim == known else slim))
         theirs = Document(tuple(cells))
         changes = difference(ours, merge(base, ours, theirs))
-        edits = [told for change in changes for told in _told(change)]
+        edits = [told for change in changes for told in told_edits(change)]
         if metadata.get("kernelspec", {}).get("name") == OURS:
             del metadata["kernelspec"]
         typed = [change.cell for change in changes if isinstance(change, Insert | Replace)]
@@ -310,7 +310,8 @@ def _revision(ours: Any) -> int:
     return found if isinstance(found, int) and 0 <= found < 2**62 else 0
 
 
-def _told(edit: Any) -> list[CellEdit]:
+def told_edits(edit: Any) -> list[CellEdit]:
+    """A change of a document as an event holds it."""
     match edit:
         case Insert(cell, after):
             return [CellEdit(op="insert", cell_id=cell.id, cell=content(cell), after=after)]

@@ -15,11 +15,9 @@ from typing import Any
 from cellwright.kernels import injected, users
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelError
-from cellwright.kernels.execution import Execution, Finished
-from cellwright.kernels.registry import Registry
+from cellwright.kernels.execution import run_whole
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.notebooks.document import Document
-from cellwright.notebooks.outputs import OutputArea
 from cellwright.notebooks.replay import (
     Replay,
     ReplayedCell,
@@ -105,7 +103,9 @@ class Replays:
                     found = skipped(number, cell, stopped)
                 else:
                     yield Running(number, len(ran))
-                    outputs, ended = await self._ran(kernel, cell.source)
+                    outputs, ended = await run_whole(
+                        kernel, cell.source, self._kernels.folder, self._settings.cell_timeout_s
+                    )
                     found = await asyncio.to_thread(
                         judge, number, cell, outputs, ended.status, round(ended.duration_s * 1000)
                     )
@@ -145,21 +145,6 @@ class Replays:
             raise Invalid(f"The notebook is for the kernelspec {wanted!r}, and this server has none of that name.")
         return str(wanted)
 
-    async def _ran(self, kernel: KernelConnection, source: str) -> tuple[list[dict[str, Any]], Finished]:
-        area, ended = OutputArea(), Finished("outcome_unknown")
-        execution_id, spools = new_id(), self._kernels.folder
-        execution = Execution(kernel, execution_id, source, timeout_s=self._settings.cell_timeout_s, folder=spools)
-        try:
-            async for event in execution.run():
-                if isinstance(event, Finished):
-                    ended = event
-                else:
-                    area.apply(event)
-        finally:
-            if spools is not None:
-                await asyncio.to_thread(Registry(spools).drop_kept, execution_id)
-        return area.outputs, ended
-
     async def supply(self, document: Document, folder: Workspace, session_id: SessionId) -> None:
         """Puts the files that a notebook names, and that are not in the folder, there from its session's artifacts."""
         for name, sha256 in wanted_inputs(document):
@@ -167,9 +152,8 @@ class Replays:
             if file is not None:
                 file.close()
             elif sha256 is not None and await self._artifacts.has(session_id, sha256, name):
-                with contextlib.suppress(Invalid, KeyError):
-                    place = await asyncio.to_thread(folder.inside, name)
-                    await self._artifacts.objects.fetch(Sha256(sha256), place)
+                with contextlib.suppress(OSError, KeyError):
+                    await self._artifacts.put_file(Sha256(sha256), folder.folder, name)
 
 
 def provenance(document: Document) -> dict[str, Any]:

@@ -69,6 +69,14 @@ class Settings(Frozen):
     kernel_user: str | None = Field(None, description="Kernels of a server that runs as root belong to this user")
     allowed_imports: str | None = Field(None, description="Comma-separated modules that cells may import, or stdlib")
     checkpoint_limit_bytes: int | None = Field(8 << 30, ge=1, description="A variable larger than this is not stored")
+    turn_checkpoint_bytes: int = Field(
+        1 << 30, ge=0, description="Up to so much in the kernel, its variables are stored after every turn"
+    )
+    live_copies: int = Field(
+        2, ge=0, le=8, description="Sleeping copies of a kernel that are kept, for an instant undo"
+    )
+    snapshot_file_bytes: int = Field(256 << 20, ge=0, description="A larger file is not kept for an undo, and named")
+    snapshot_bytes: int = Field(4 << 30, ge=0, description="Of a workspace in all")
     session_max_concurrent: int = Field(1_000, ge=1, description="Live kernels; past it the longest idle hibernates")
     session_max_age_hours: float = Field(24.0, gt=0, description="Idle for so long, a session hibernates")
 

@@ -46,6 +46,7 @@ from cellwright.server.errors import (
     StoreUnavailable,
 )
 from cellwright.server.models.catalog import Models
+from cellwright.server.rewind import Rewind
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.leases import Leases
 from cellwright.server.store.log import crash_point
@@ -83,8 +84,8 @@ class Rendered(Frozen):
 class Turns:
     """Accepts turns for any session, and runs those of the sessions whose lease this process holds."""
 
-    def __init__(self, tools: Tools, leases: Leases, models: Models, pool: postgres.Pool) -> None:
-        self._t, self._leases, self._models, self._pool = tools, leases, models, pool
+    def __init__(self, tools: Tools, leases: Leases, models: Models, rewind: Rewind, pool: postgres.Pool) -> None:
+        self._t, self._leases, self._models, self._rewind, self._pool = tools, leases, models, rewind, pool
         self._held: dict[SessionId, int] = {}
         self._renewed: dict[SessionId, float] = {}
         self._workers: dict[SessionId, asyncio.Task[None]] = {}
@@ -298,7 +299,8 @@ class Turns:
                 if generation is None:
                     return
                 for turn in await self._t.rows.open_turns(session_id):
-                    await self._run(turn, generation)
+                    async with self._rewind.alone(session_id):
+                        await self._run(turn, generation)
             except (StaleLease, NotFound):
                 self._held.pop(session_id, None)
             except StoreUnavailable as error:
@@ -307,6 +309,13 @@ class Turns:
                 self._again.add(session_id)
             except Exception:
                 log.exception("session_worker_failed")
+
+    async def owned(self, session_id: SessionId) -> int:
+        """The generation under which this process may write for the session; raises Conflict where another has it."""
+        generation = await self._claim(session_id)
+        if generation is None:
+            raise Conflict("Another server works for this session: ask that one, or try again in a while.")
+        return generation
 
     async def _claim(self, session_id: SessionId) -> int | None:
         """The generation under which to write; None while another process holds the session."""
@@ -355,10 +364,11 @@ class Turns:
             self._running.pop(turn.id, None)
             structlog.contextvars.unbind_contextvars("turn_id")
         await self._settle(bench)
-        await bench.record(end)
+        await bench.record(*await self._rewind.keep_files(await bench.refresh()), end)
         log.info("turn_ended", turn_id=turn.id, how=end.type)
         for told in self._ended:
             told(session, turn, end)
+        await self._rewind.keep_variables(session.id, turn.id, generation)
 
     async def _settle(self, bench: Workbench) -> None:
         """A cell that was sent and never ended (its turn was cancelled) is accounted for before the turn ends."""
@@ -430,6 +440,9 @@ class Turns:
         turn, session = bench.turn, bench.session
         agent = profile(turn.request.agent or session.agent)
         await self._t.notebooks.pull(session, bench.generation)
+        given = await self._rewind.keep_files(session)
+        if given:
+            await self._t.log.append(session.id, given, generation=bench.generation)
         model = turn.request.model or session.model or self._models.default() or ""
         iterations = self._iterations(bench)
         started = e.TurnStarted(

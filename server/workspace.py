@@ -25,6 +25,7 @@ class File:
     name: str
     size_bytes: int
     modified_ns: int
+    executable: bool = False
 
 
 class Workspace:
@@ -66,7 +67,7 @@ class Workspace:
             if stat.S_ISDIR(info.st_mode):
                 yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
             elif stat.S_ISREG(info.st_mode):
-                yield File(prefix + entry.name, info.st_size, info.st_mtime_ns)
+                yield File(prefix + entry.name, info.st_size, info.st_mtime_ns, bool(info.st_mode & stat.S_IXUSR))
 
     def changed(self, before: list[File]) -> list[File]:
         """Files that are not as they were."""

@@ -233,6 +233,7 @@ class _Saver:
             kept.append({"name": name, "type": type(value).__name__})
         numpy = sys.modules.get("numpy")
         state = {
+            "execution_count": self.shell.execution_count,
             "random": random.getstate(),
             "numpy": numpy.random.get_state(legacy=False) if numpy is not None else None,
         }
@@ -274,8 +275,10 @@ def save(folder: str, known: list[str], limit: int | None = None) -> dict[str, A
     return manifest
 
 
-def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = None) -> dict[str, Any]:
+def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = None, rest: bool = True) -> dict[str, Any]:
     """Puts saved variables into the namespace, all or those named; returns what was brought back and what was not.
+
+    The `rest` is what is no variable: the state of the random generators, the working directory, the cells' count.
 
     Large buffers are mapped copy-on-write: a gigabyte is there at once, and read when it is used.
     """
@@ -306,8 +309,8 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
         found = {name: value for name, value in told["variables"].items() if names is None or name in names}
         shell.user_ns.update(found)
         restored = list(found)
-        if names is None:
-            _put_back(told["state"], manifest.get("cwd"))
+        if rest:
+            _put_back(shell, told["state"], manifest.get("cwd"))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         failed += [{"name": kept["name"], "reason": reason} for kept in manifest["kept"]]
@@ -321,7 +324,8 @@ def _mapped(path: str) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
-def _put_back(state: dict[str, Any], cwd: str | None) -> None:
+def _put_back(shell: Any, state: dict[str, Any], cwd: str | None) -> None:
+    shell.execution_count = state.get("execution_count", shell.execution_count)
     random.setstate(state["random"])
     numpy = sys.modules.get("numpy")
     if numpy is not None and state["numpy"] is not None:

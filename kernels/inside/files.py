@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +18,19 @@ FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextmanager
-def _holding(folder: Path, parts: tuple[str, ...]) -> Iterator[int]:
-    """A descriptor of the folder `parts` below `folder`; raises OSError where one of them is none, or a link."""
+def _holding(folder: Path, parts: tuple[str, ...], *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder `parts` below `folder`; raises OSError where one of them is none, or a link.
+
+    With `make` the folders that are missing are made.
+    """
     handle = os.open(folder, FOLDER)
     try:
         for part in parts:
             if part in ("", ".", ".."):
                 raise OSError(errno.EINVAL, "no plain path", str(folder / Path(*parts)))
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=handle)
             following = os.open(part, FOLDER, dir_fd=handle)
             os.close(handle)
             handle = following
@@ -46,16 +53,24 @@ def plain_file(folder: Path, name: str) -> BinaryIO:
     return file
 
 
-def replace_file(folder: Path, name: str, data: bytes) -> os.stat_result:
-    """Puts `data` in the place of the file `name` below `folder`, whole or not at all; a link there is replaced."""
+def replace_file(
+    folder: Path, name: str, data: bytes | BinaryIO, *, mode: int = 0o644, make: bool = False
+) -> os.stat_result:
+    """Puts `data` in the place of the file `name` below `folder`, whole or not at all; a link there is replaced.
+
+    With `make` the folders that are missing are made.
+    """
     *parents, last = Path(name).parts
-    with _holding(folder, tuple(parents)) as parent:
+    with _holding(folder, tuple(parents), make=make) as parent:
         temporary = f".{secrets.token_hex(8)}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(temporary, flags, 0o644, dir_fd=parent)
+        handle = os.open(temporary, flags, mode, dir_fd=parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    shutil.copyfileobj(data, file, 1 << 20)
                 file.flush()
                 os.fsync(file.fileno())
                 written = os.fstat(file.fileno())
@@ -65,3 +80,15 @@ def replace_file(folder: Path, name: str, data: bytes) -> os.stat_result:
                 os.unlink(temporary, dir_fd=parent)
             raise
     return written
+
+
+def remove_file(folder: Path, name: str) -> None:
+    """Removes the file `name` below `folder`, and the folders that are empty without it; one that is gone is none."""
+    *parents, last = Path(name).parts
+    with contextlib.suppress(FileNotFoundError):
+        with _holding(folder, tuple(parents)) as parent:
+            os.unlink(last, dir_fd=parent)
+        while parents:
+            empty = parents.pop()
+            with _holding(folder, tuple(parents)) as parent, contextlib.suppress(OSError):
+                os.rmdir(empty, dir_fd=parent)

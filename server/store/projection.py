@@ -43,13 +43,14 @@ async def _turn_queued(connection: Connection, record: e.Record, event: e.TurnQu
 
 
 async def _turn_started(connection: Connection, record: e.Record, event: e.TurnStarted) -> None:
-    await connection.execute(SQL.start_turn, event.turn_id, record.at, record.session_id)
+    await connection.execute(SQL.start_turn, event.turn_id, record.at, record.session_id, record.seq)
 
 
 async def _turn_ended(connection: Connection, record: e.Record, event: e.TurnEnded) -> None:
     status = event.type.removeprefix("turn.")
     usage = event.usage.model_dump()
-    await connection.execute(SQL.end_turn, event.turn_id, status, event.answer, event.cause, usage, record.at)
+    told = (event.turn_id, status, event.answer, event.cause, usage, record.at)
+    await connection.execute(SQL.end_turn, *told, record.seq)
     await connection.execute(SQL.insert_snapshot, record.session_id, event.turn_id)
     await connection.execute(SQL.rest_session, record.session_id)
 
@@ -230,7 +231,7 @@ async def _artifact_ready(connection: Connection, record: e.Record, event: e.Art
     artifact = event.artifact
     await connection.execute(OBJECTS.refer, artifact.sha256, record.session_id, f"artifact:{artifact.id}")
     await connection.execute(
-        SQL.artifact_is_ready, artifact.id, artifact.sha256, artifact.size_bytes, artifact.metadata
+        SQL.artifact_is_ready, artifact.id, artifact.sha256, artifact.size_bytes, artifact.metadata, record.seq
     )
 
 
@@ -258,6 +259,30 @@ async def _checkpoint_created(connection: Connection, record: e.Record, event: e
     await connection.execute(CHECKPOINTS.refer, objects, record.session_id, f"checkpoint:{event.checkpoint_id}")
 
 
+async def _workspace_saved(connection: Connection, record: e.Record, event: e.WorkspaceSaved) -> None:
+    files = [file.model_dump() for file in event.files]
+    left_out = [file.model_dump() for file in event.left_out]
+    await connection.execute(SQL.insert_workspace, record.session_id, event.version, files, left_out)
+    named = [file.sha256 for file in event.files]
+    await connection.execute(SQL.refer_all, named, record.session_id, f"workspace:{event.version}")
+    await connection.execute(SQL.set_workspace, record.session_id, event.version)
+
+
+async def _head_moved(connection: Connection, record: e.Record, event: e.HeadMoved) -> None:
+    await connection.execute(
+        SQL.move_head,
+        record.session_id,
+        event.to_turn_id,
+        event.redo,
+        event.context,
+        None if event.summary is None else event.summary.model_dump(),
+        event.workspace_version,
+        [list(part) for part in event.line],
+        record.seq,
+    )
+    await connection.execute(SQL.mark_limbs, record.session_id)
+
+
 _PROJECTIONS: dict[type[Any], Callable[[Connection, e.Record, Any], Awaitable[None]]] = {
     e.SessionChanged: _session_changed,
     e.TitleChanged: _title_changed,
@@ -282,4 +307,6 @@ _PROJECTIONS: dict[type[Any], Callable[[Connection, e.Record, Any], Awaitable[No
     e.ArtifactReady: _artifact_ready,
     e.KernelChanged: _kernel_changed,
     e.CheckpointCreated: _checkpoint_created,
+    e.WorkspaceSaved: _workspace_saved,
+    e.HeadMoved: _head_moved,
 }

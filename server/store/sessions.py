@@ -127,7 +127,7 @@ class SessionRows:
                 row = await connection.fetchrow(SQL.turn, turn_id)
         if row is None:
             raise NotFound("turn", turn_id)
-        return _turn(row)
+        return turn_of(row)
 
     async def message(self, message_id: str) -> Message:
         """A message by id; raises NotFound."""
@@ -150,17 +150,17 @@ class SessionRows:
         async with postgres.acquired(self._pool) as connection:
             rows = await connection.fetch(SQL.list_turns, session_id, limit, offset)
             total = await connection.fetchval(SQL.count_turns, session_id)
-        return [_turn(row) for row in rows], total
+        return [turn_of(row) for row in rows], total
 
     async def open_turns(self, session_id: SessionId) -> list[Turn]:
         """Turns that are queued or under way, in order."""
         async with postgres.acquired(self._pool) as connection:
-            return [_turn(row) for row in await connection.fetch(SQL.open_turns, session_id)]
+            return [turn_of(row) for row in await connection.fetch(SQL.open_turns, session_id)]
 
     async def conversation(self, session_id: SessionId, max_turns: int) -> list[tuple[Turn, list[Message]]]:
         """The last `max_turns` turns that lead to the head, oldest first, each with its messages."""
         async with postgres.acquired(self._pool) as connection:
-            turns = [_turn(row) for row in await connection.fetch(SQL.turns_to_head, session_id, max_turns)]
+            turns = [turn_of(row) for row in await connection.fetch(SQL.turns_to_head, session_id, max_turns)]
             turns.reverse()
             whole = not turns or turns[0].parent_id is None
             rows = await connection.fetch(SQL.messages_of_turns, [turn.id for turn in turns], session_id, whole)
@@ -261,7 +261,8 @@ def _session(row: Any) -> Session:
     return session
 
 
-def _turn(row: Any) -> Turn:
+def turn_of(row: Any) -> Turn:
+    """A turn as its row has it."""
     turn: Turn = _pick(Turn, row, usage=Usage.model_validate(row["usage"]))
     return turn
 

@@ -126,6 +126,51 @@ def test_no_text_executes(page: Page, jupyter: JupyterServer, model: OpenAIServe
         assert f"{MARK}=" not in seen(page, f"{api}{path}{join}token=testing"), path
 
 
+BUNDLES: list[dict[str, Any]] = [
+    {"text/html": PAYLOADS["page.html"]},
+    {"text/html": f"<iframe srcdoc=\"<script>parent.{SCRIPT}</script>\"></iframe><base href='https://x.test/'>"},
+    {"text/html": f"<svg><a href='javascript:{SCRIPT}'><text>x</text></a></svg><img src=https://x.test/a.png>"},
+    {"text/html": "<style>@import 'https://x.test/a.css'; body { background: url(https://x.test/b.png) }</style>"},
+    {"image/svg+xml": PAYLOADS["image.svg"]},
+    {"application/javascript": SCRIPT},
+    {"text/markdown": f"<script>{SCRIPT}</script>[a](javascript:{SCRIPT})<img src=x onerror={SCRIPT}>"},
+    {"text/latex": f"$\\href{{javascript:{SCRIPT}}}{{x}}$"},
+    {"text/plain": f"<script>{SCRIPT}</script>"},
+    {"image/png": f'"><script>{SCRIPT}</script>'},
+]
+
+
+def test_no_saved_page_executes(page: Page, jupyter: JupyterServer, tmp_path: Path) -> None:
+    """An exported page and a replay's report, opened as files, execute nothing, ask for nothing, and show the rest."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
+
+    inject = f"</pre></script><script>{SCRIPT}</script><img src=x onerror={SCRIPT}>"
+    outputs = [new_output("display_data", data=bundle) for bundle in BUNDLES]
+    outputs.append(new_output("stream", name="stdout", text=inject))
+    outputs.append(new_output("error", ename=inject, evalue=inject, traceback=[inject]))
+    held = new_notebook(
+        cells=[
+            new_markdown_cell(f"# Shown\n{inject}"),
+            new_code_cell(f"raise ValueError({inject!r})", outputs=outputs),
+        ],
+        metadata={"cellwright": {"title": inject, "inputs": [{"name": inject}], "packages": {inject: inject}}},
+    )
+    files = {"notebook": (inject + ".ipynb", writes(held).encode())}
+    session = jupyter.call("POST", "/import", files=files)["id"]
+    report = jupyter.http.post("/replay", files=files, headers={"Accept": "text/html"})
+    exported = jupyter.http.get(f"/sessions/{session}/export", params={"format": "html"})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for name, answer, words in (("report", report, "1 different"), ("export", exported, "Shown")):
+        assert answer.status_code == 200
+        place = tmp_path / f"{name}.html"
+        place.write_bytes(answer.content)
+        shown = seen(page, place.as_uri())
+        assert f"{MARK}=" not in shown, name
+        assert words in page.inner_text("body")
+    assert [url for url in asked if not url.startswith(("file:///", "data:", "about:"))] == []
+
+
 def test_the_docs_page_shows_the_surface(page: Page, jupyter: JupyterServer) -> None:
     """In a browser the page draws every group of routes, from this server alone."""
     asked: list[str] = []

@@ -79,11 +79,11 @@ SELECT DISTINCT sha256 FROM object_refs WHERE sha256 > $1 ORDER BY sha256 LIMIT 
 
 -- name: same_artifact
 SELECT * FROM artifacts
-WHERE session_id = $1 AND sha256 = $2 AND name = $3 AND status = 'ready' LIMIT 1;
+WHERE session_id = $1 AND sha256 = $2 AND name = $3 AND status = 'ready' AND NOT limb LIMIT 1;
 
 -- name: latest_named
 SELECT DISTINCT ON (name) * FROM artifacts
-WHERE session_id = $1 AND status = 'ready' AND created_by IN ('upload', 'file')
+WHERE session_id = $1 AND status = 'ready' AND NOT limb AND created_by IN ('upload', 'file')
 ORDER BY name, created_at DESC;
 
 -- name: artifacts_by_id
@@ -91,7 +91,7 @@ SELECT * FROM artifacts WHERE session_id = $1 AND status = 'ready' AND id = ANY 
 
 -- name: list_artifacts
 SELECT * FROM artifacts
-WHERE session_id = $1 AND status = 'ready'
+WHERE session_id = $1 AND status = 'ready' AND NOT limb
   AND ($2::text IS NULL OR kind = $2)
   AND ($3::text IS NULL OR file_type = $3)
   AND ($4::text IS NULL OR cell_id = $4)
@@ -102,7 +102,7 @@ ORDER BY created_at DESC, id LIMIT $8 OFFSET $9;
 
 -- name: count_artifacts
 SELECT count(*) FROM artifacts
-WHERE session_id = $1 AND status = 'ready'
+WHERE session_id = $1 AND status = 'ready' AND NOT limb
   AND ($2::text IS NULL OR kind = $2)
   AND ($3::text IS NULL OR file_type = $3)
   AND ($4::text IS NULL OR cell_id = $4)

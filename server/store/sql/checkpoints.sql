@@ -30,3 +30,14 @@ WITH gone AS (
 DELETE FROM object_refs r USING gone
 WHERE r.session_id = $1 AND r.holder = 'checkpoint:' || gone.id
 RETURNING r.sha256;
+
+-- name: drop_turns
+WITH gone AS (
+    DELETE FROM checkpoints
+    WHERE id IN (SELECT id FROM checkpoints WHERE session_id = $1 AND metadata ->> 'kind' = 'turn'
+                 ORDER BY seq DESC OFFSET $2)
+    RETURNING id
+)
+DELETE FROM object_refs r USING gone
+WHERE r.session_id = $1 AND r.holder = 'checkpoint:' || gone.id
+RETURNING r.sha256;

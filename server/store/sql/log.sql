@@ -39,13 +39,17 @@ SELECT min(seq) FROM events WHERE turn_id = (SELECT id FROM turns WHERE session_
 SELECT min(n) FROM (
   SELECT t.n, sum(sum(octet_length(e.payload::text))) OVER (ORDER BY t.n DESC) AS bytes
   FROM turns t JOIN events e ON e.turn_id = t.id
-  WHERE t.session_id = $1 AND t.n >= $2 AND t.n < $3
+  WHERE t.session_id = $1 AND NOT t.limb AND t.n >= $2 AND t.n < $3
   GROUP BY t.n) sized
 WHERE bytes <= $4;
 
 -- name: events_through
-SELECT session_id, seq, turn_id, type, payload, at FROM events
-WHERE session_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq;
+-- Without what a rewind left behind.
+SELECT e.session_id, e.seq, e.turn_id, e.type, e.payload, e.at
+FROM events e JOIN sessions s ON s.id = e.session_id LEFT JOIN turns t ON t.id = e.turn_id
+WHERE e.session_id = $1 AND e.seq > $2 AND e.seq <= $3
+  AND CASE WHEN e.turn_id IS NULL THEN on_line(e.seq, s.line) ELSE t.limb IS NOT TRUE END
+ORDER BY e.seq;
 
 -- name: turn_at
 SELECT session_id, seq, turn_id, type, payload, at FROM events

@@ -14,14 +14,36 @@ WITH counted AS (UPDATE sessions SET turn_count = greatest(turn_count, $3) WHERE
 INSERT INTO turns (id, session_id, n, query, request, created_at) VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: start_turn
-WITH head AS (SELECT head_turn_id FROM sessions WHERE id = $3),
-     moved AS (UPDATE sessions SET head_turn_id = $1, status = 'active' WHERE id = $3)
-UPDATE turns SET status = 'running', started_at = $2, parent_id = (SELECT head_turn_id FROM head) WHERE id = $1;
+WITH was AS (SELECT head_turn_id, line, revision, workspace_version FROM sessions WHERE id = $3),
+     moved AS (UPDATE sessions SET head_turn_id = $1, status = 'active', redo = '[]' WHERE id = $3)
+UPDATE turns SET status = 'running', started_at = $2, parent_id = was.head_turn_id,
+    before = jsonb_build_object('line', cut_line(was.line, $4 - 1), 'revision', was.revision,
+                                'workspace_version', was.workspace_version)
+FROM was WHERE id = $1;
 
 -- name: end_turn
 UPDATE turns SET status = $2, answer = $3, cause = $4, usage = $5, ended_at = $6,
-    revision = (SELECT revision FROM sessions WHERE sessions.id = turns.session_id)
+    revision = s.revision, workspace_version = s.workspace_version, line = cut_line(s.line, $7)
+FROM sessions s
+WHERE turns.id = $1 AND s.id = turns.session_id;
+
+-- name: move_head
+UPDATE sessions SET head_turn_id = $2, redo = $3, context = $4, summary = $5, workspace_version = $6,
+    line = $7::jsonb || jsonb_build_array(jsonb_build_array($8::bigint, NULL))
 WHERE id = $1;
+
+-- name: mark_limbs
+SELECT mark_limbs($1);
+
+-- name: insert_workspace
+INSERT INTO workspace_versions (session_id, version, files, left_out) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING;
+
+-- name: set_workspace
+UPDATE sessions SET workspace_version = $2 WHERE id = $1;
+
+-- name: refer_all
+INSERT INTO object_refs (sha256, session_id, holder) SELECT DISTINCT unnest($1::text[]), $2::uuid, $3
+ON CONFLICT DO NOTHING;
 
 -- name: rest_session
 UPDATE sessions SET status = 'idle' WHERE id = $1;
@@ -51,14 +73,15 @@ WITH edited AS (UPDATE messages SET content = $2 WHERE id = $1 RETURNING session
 UPDATE sessions SET last_message_preview = $3
 FROM edited
 WHERE id = edited.session_id
-  AND edited.seq = (SELECT max(seq) FROM messages m WHERE m.session_id = edited.session_id AND m.content <> '');
+  AND edited.seq = (SELECT max(seq) FROM messages m
+                    WHERE m.session_id = edited.session_id AND NOT m.limb AND m.content <> '');
 
 -- name: delete_message
 WITH gone AS (DELETE FROM messages WHERE id = $1 AND session_id = $2 RETURNING session_id)
 UPDATE sessions SET message_count = message_count - 1,
     last_message_preview = coalesce((
         SELECT left(regexp_replace(content, '\s+', ' ', 'g'), 100) FROM messages
-        WHERE session_id = $2 AND id <> $1 AND content <> '' ORDER BY seq DESC LIMIT 1), '')
+        WHERE session_id = $2 AND id <> $1 AND NOT limb AND content <> '' ORDER BY seq DESC LIMIT 1), '')
 WHERE id IN (SELECT session_id FROM gone);
 
 -- name: set_context
@@ -123,7 +146,7 @@ DELETE FROM notebook_cells
 WHERE session_id = $1 AND cell_id = $2 AND from_revision = $3 AND until_revision = $3;
 
 -- name: artifact_is_ready
-UPDATE artifacts SET status = 'ready', sha256 = $2, size_bytes = $3, metadata = $4 WHERE id = $1;
+UPDATE artifacts SET status = 'ready', sha256 = $2, size_bytes = $3, metadata = $4, seq = $5 WHERE id = $1;
 
 -- name: set_kernel
 -- News of an older kernel's death that comes late must not take the newer one away.

@@ -35,8 +35,15 @@ CREATE TABLE sessions (
     -- What it knows by itself, and the summary that stands for its older turns.
     context jsonb NOT NULL DEFAULT '{}',
     summary jsonb,
+    -- What lies on the way to the head: ranges of the log, [first, last] with null for an open end. What a rewind left
+    -- behind is a limb. `redo` are the turns that an undo came from, the next one last.
+    line jsonb NOT NULL DEFAULT '[[1, null]]',
+    redo jsonb NOT NULL DEFAULT '[]',
+    workspace_version text,
+    parent_turn integer,
     UNIQUE (owner, key)
 );
+CREATE INDEX sessions_by_parent ON sessions (parent_session_id) WHERE parent_session_id IS NOT NULL;
 CREATE INDEX sessions_by_activity ON sessions (owner, last_activity DESC, id);
 CREATE INDEX sessions_by_lease ON sessions (lease_owner, lease_expires_at) WHERE lease_owner IS NOT NULL;
 
@@ -70,6 +77,11 @@ CREATE TABLE turns (
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
     ended_at timestamptz,
+    limb boolean NOT NULL DEFAULT false,
+    -- The way to its end, and the files that there were then; and the same, with the revision, of its beginning.
+    line jsonb,
+    workspace_version text,
+    before jsonb,
     UNIQUE (session_id, n)
 );
 CREATE INDEX turns_open ON turns (session_id, n) WHERE status IN ('queued', 'running');
@@ -92,7 +104,8 @@ CREATE TABLE messages (
     is_error boolean NOT NULL DEFAULT false,
     execution_logs jsonb NOT NULL DEFAULT '[]',
     metadata jsonb NOT NULL DEFAULT '{}',
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    limb boolean NOT NULL DEFAULT false
 );
 CREATE INDEX messages_in_order ON messages (session_id, seq);
 CREATE INDEX messages_by_turn ON messages (turn_id, seq);
@@ -199,7 +212,9 @@ CREATE TABLE artifacts (
     last_accessed timestamptz,
     expires_at timestamptz,
     metadata jsonb NOT NULL DEFAULT '{}',
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    limb boolean NOT NULL DEFAULT false,
+    seq bigint
 );
 CREATE INDEX artifacts_by_session ON artifacts (session_id, created_at DESC);
 CREATE INDEX artifacts_by_object ON artifacts (sha256);
@@ -327,3 +342,55 @@ CREATE TABLE repeats (
     PRIMARY KEY (owner, key)
 );
 CREATE INDEX repeats_by_age ON repeats (created_at);
+
+-- A workspace's files at some point, named by their content. What they hold stands in the object store.
+CREATE TABLE workspace_versions (
+    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    version text NOT NULL,
+    files jsonb NOT NULL,
+    left_out jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (session_id, version)
+);
+
+-- Whether an event lies on a line.
+CREATE FUNCTION on_line(in_seq bigint, in_line jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT EXISTS (SELECT FROM jsonb_array_elements(in_line) AS part
+                   WHERE in_seq >= (part ->> 0)::bigint AND (part ->> 1 IS NULL OR in_seq <= (part ->> 1)::bigint))
+$$;
+
+-- A line that is cut behind an event.
+CREATE FUNCTION cut_line(in_line jsonb, in_seq bigint) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_array(part -> 0, least(coalesce((part ->> 1)::bigint, in_seq), in_seq))
+                              ORDER BY (part ->> 0)::bigint), '[]')
+    FROM jsonb_array_elements(in_line) AS part WHERE (part ->> 0)::bigint <= in_seq
+$$;
+
+-- Marks what of a session is not on the way to its head any more, and what is again.
+CREATE FUNCTION mark_limbs(in_session uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    now_line jsonb;
+    way uuid[];
+BEGIN
+    SELECT line INTO now_line FROM sessions WHERE id = in_session;
+    WITH RECURSIVE path AS (
+        SELECT t.id, t.parent_id FROM turns t JOIN sessions s ON s.head_turn_id = t.id WHERE s.id = in_session
+        UNION ALL
+        SELECT t.id, t.parent_id FROM turns t JOIN path p ON t.id = p.parent_id
+    )
+    SELECT coalesce(array_agg(id), '{}') INTO way FROM path;
+    UPDATE turns SET limb = NOT id = ANY (way)
+    WHERE session_id = in_session AND limb = (id = ANY (way));
+    UPDATE messages SET limb = NOT limb
+    WHERE session_id = in_session
+      AND limb = CASE WHEN turn_id IS NULL THEN on_line(seq, now_line) ELSE turn_id = ANY (way) END;
+    UPDATE artifacts SET limb = NOT limb
+    WHERE session_id = in_session AND status = 'ready' AND seq IS NOT NULL
+      AND limb = CASE WHEN turn_id IS NULL THEN on_line(seq, now_line) ELSE turn_id = ANY (way) END;
+    UPDATE sessions SET
+        message_count = (SELECT count(*) FROM messages WHERE session_id = in_session AND NOT limb),
+        last_message_preview = coalesce((
+            SELECT left(regexp_replace(content, '\s+', ' ', 'g'), 100) FROM messages
+            WHERE session_id = in_session AND NOT limb AND content <> '' ORDER BY seq DESC LIMIT 1), '')
+    WHERE id = in_session;
+END $$;

@@ -36,7 +36,7 @@ WITH shared AS (
 )
 SELECT s.*, CASE WHEN s.owner = $1 THEN 'own' ELSE shared.role END AS access,
     (SELECT count(*) FROM messages m LEFT JOIN seen ON seen.session_id = s.id AND seen.owner = $1
-     WHERE m.session_id = s.id AND m.role = 'assistant' AND m.seq > coalesce(seen.seq, 0)) AS unread
+     WHERE m.session_id = s.id AND NOT m.limb AND m.role = 'assistant' AND m.seq > coalesce(seen.seq, 0)) AS unread
 FROM sessions s LEFT JOIN shared ON shared.session_id = s.id
 WHERE (s.owner = $1 OR shared.role IS NOT NULL)
   AND ($2::text IS NULL OR strpos(lower(title), lower($2)) > 0
@@ -58,7 +58,7 @@ WHERE (owner = $1 OR id IN (SELECT session_id FROM shares
 
 -- name: unread
 SELECT count(*) FROM messages m
-WHERE m.session_id = $1 AND m.role = 'assistant'
+WHERE m.session_id = $1 AND NOT m.limb AND m.role = 'assistant'
   AND m.seq > coalesce((SELECT seq FROM seen WHERE session_id = $1 AND owner = $2), 0);
 
 -- name: saw
@@ -66,7 +66,8 @@ INSERT INTO seen (owner, session_id, seq) VALUES ($1, $2, $3)
 ON CONFLICT (owner, session_id) DO UPDATE SET seq = greatest(seen.seq, excluded.seq);
 
 -- name: last_run
-SELECT source, text, status FROM cell_runs WHERE session_id = $1 ORDER BY started_at DESC LIMIT 1;
+SELECT r.source, r.text, r.status FROM cell_runs r LEFT JOIN turns t ON t.id = r.turn_id
+WHERE r.session_id = $1 AND t.limb IS NOT TRUE ORDER BY r.started_at DESC LIMIT 1;
 
 -- name: message
 SELECT * FROM messages WHERE id = $1;
@@ -111,15 +112,15 @@ SELECT * FROM path ORDER BY n DESC LIMIT $2;
 -- Those of the turns, and those that a client added since the first of them; for $3 since ever.
 SELECT * FROM messages
 WHERE turn_id = ANY ($1::uuid[])
-   OR (session_id = $2 AND turn_id IS NULL
+   OR (session_id = $2 AND turn_id IS NULL AND NOT limb
        AND ($3 OR seq > (SELECT min(seq) FROM events WHERE turn_id = ($1::uuid[])[1])))
 ORDER BY seq;
 
 -- name: list_messages
-SELECT * FROM messages WHERE session_id = $1 ORDER BY seq LIMIT $2 OFFSET $3;
+SELECT * FROM messages WHERE session_id = $1 AND NOT limb ORDER BY seq LIMIT $2 OFFSET $3;
 
 -- name: count_messages
-SELECT count(*) FROM messages WHERE session_id = $1;
+SELECT count(*) FROM messages WHERE session_id = $1 AND NOT limb;
 
 -- name: message_artifacts
 SELECT id, message_id, turn_id FROM artifacts
@@ -138,7 +139,7 @@ SELECT id, last_activity FROM sessions WHERE id = ANY ($1::uuid[]);
 
 -- name: artifact_names
 SELECT a.name FROM artifacts a LEFT JOIN turns t ON t.id = a.turn_id
-WHERE a.session_id = $1 AND a.status = 'ready' AND ($2::integer IS NULL OR t.n IS NULL OR t.n <= $2)
+WHERE a.session_id = $1 AND a.status = 'ready' AND NOT a.limb AND ($2::integer IS NULL OR t.n IS NULL OR t.n <= $2)
 GROUP BY a.name ORDER BY min(a.created_at);
 
 -- name: unused_for

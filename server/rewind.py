@@ -1,0 +1,370 @@
+"""One rewind for all of a session: the head moves, and conversation, notebook, files and variables move with it.
+
+The log is only ever added to. What does not lead to the head any more stays in it, and can be the head again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from cellwright.kernels.copies import CopyRefused, SleepingCopy
+from cellwright.kernels.errors import KernelError, KernelNotStarted
+from cellwright.notebooks.document import Document
+from cellwright.notebooks.edits import changed, difference
+from cellwright.server import events as e
+from cellwright.server.agent import risk
+from cellwright.server.checkpoints import Checkpoints
+from cellwright.server.domain import (
+    CellsMoved,
+    FilesMoved,
+    Message,
+    MessageId,
+    Rewound,
+    Session,
+    SessionId,
+    Turn,
+    TurnId,
+    TurnRequest,
+    VariablesBack,
+    new_id,
+)
+from cellwright.server.errors import Busy, CellwrightError, Conflict, NotFound
+from cellwright.server.kernel_life import workspace_of
+from cellwright.server.notebook_files import told_edits
+from cellwright.server.revival import Again, Plan, Revival
+from cellwright.server.snapshots import Snapshot, Snapshots
+from cellwright.server.store import postgres, queries
+from cellwright.server.store.ways import Way, Ways
+from cellwright.server.workbench import Tools
+
+SQL = queries.load("sessions")
+KEPT_TURNS = 50
+"""Turns of a session whose variables stay stored; older ones come back by running cells again."""
+
+Why = Literal["undo", "redo", "restore"]
+OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES)
+MAX_TOLD = 20
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where the head is to go, and what it takes."""
+
+    way: Way
+    document: Document
+    files: Snapshot
+    moves: FilesMoved
+    plan: Plan | None
+    copy: SleepingCopy | None
+    redo: list[TurnId]
+    rewound: Rewound
+    untouched: bool = False
+    """Whether the variables are as they are to be already."""
+
+
+class Rewind:
+    """Keeps a point after every turn, and goes back to them."""
+
+    def __init__(
+        self, tools: Tools, checkpoints: Checkpoints, snapshots: Snapshots, revival: Revival, ways: Ways,
+        pool: postgres.Pool,
+    ) -> None:  # fmt: skip
+        self._t, self._pool = tools, pool
+        self._checkpoints, self._snapshots, self._revival, self._ways = checkpoints, snapshots, revival, ways
+        self._copies: dict[SessionId, dict[TurnId, SleepingCopy]] = {}
+        self._locks: dict[SessionId, asyncio.Lock] = {}
+
+    def alone(self, session_id: SessionId) -> asyncio.Lock:
+        """Held while a turn runs, or its point is kept, or the head moves: one after the other."""
+        return self._locks.setdefault(session_id, asyncio.Lock())
+
+    # -- keeping points ------------------------------------------------------------------------------------------
+
+    async def keep_files(self, session: Session) -> list[e.WorkspaceSaved]:
+        """What there is to say of the workspace where it is another than was known: its files are stored then."""
+        try:
+            _, saved = await self._snapshots.take(session, workspace_of(self._t.root, session))
+        except (OSError, CellwrightError) as error:
+            log.warning("files_not_kept", session_id=session.id, error=str(error))
+            return []
+        return [] if saved is None else [saved]
+
+    async def keep_variables(self, session_id: SessionId, turn_id: TurnId, generation: int | None) -> None:
+        """Stores the variables as they are after a turn, and copies the kernel; a fault costs no more than that."""
+        connection = self._t.kernels.get(session_id)
+        if connection is None or connection.execution_state == "busy":
+            return
+        settings = self._t.settings
+        held = sum(told.get("size_bytes") or 0 for told in connection.last_variables)
+        if held <= settings.turn_checkpoint_bytes:
+            try:
+                async with self._t.kernels.lock(session_id):
+                    session = await self._t.rows.get(session_id)
+                    saved = await self._checkpoints.save(session, connection, "turn", turn_id=turn_id)
+                    await self._t.log.append(session_id, [saved], generation=generation)
+                await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
+            except (KernelError, CellwrightError) as error:
+                log.info("variables_not_kept", session_id=session_id, error=str(error))
+        if settings.live_copies:
+            try:
+                copy = await self._t.kernels.copy(session_id)
+            except KernelError as error:
+                log.debug("kernel_not_copied", session_id=session_id, why=str(error))
+            else:
+                living = set(map(id, self._t.kernels.copies(session_id)))
+                known = self._copies.get(session_id, {})
+                self._copies[session_id] = {
+                    **{turn: kept for turn, kept in known.items() if id(kept) in living},
+                    turn_id: copy,
+                }
+
+    def _copy(self, session_id: SessionId, turn_id: TurnId | None) -> SleepingCopy | None:
+        found = self._copies.get(session_id, {}).get(turn_id) if turn_id is not None else None
+        return found if found is not None and found in self._t.kernels.copies(session_id) else None
+
+    # -- finding the way -----------------------------------------------------------------------------------------
+
+    async def turn(self, session: Session, name: int | str) -> Turn:
+        """A turn of the session's that has ended, by its number or id; raises NotFound or Conflict."""
+        number = int(name) if isinstance(name, int) or name.isdecimal() else None
+        if number is not None:
+            async with postgres.acquired(self._pool) as connection:
+                row = await connection.fetchrow(SQL.turn_by_number, session.id, number)
+            turn = None if row is None else await self._t.rows.turn(str(row["id"]))
+        else:
+            turn = await self._t.rows.turn(str(name))
+        if turn is None or turn.session_id != session.id:
+            raise NotFound("turn", str(name))
+        if turn.line is None:
+            raise Conflict(f"Turn {turn.n} has not ended: it is no place to go to.")
+        return turn
+
+    async def _way(self, session: Session, why: Why, to: int | str | None) -> tuple[Way, list[TurnId]]:
+        """Where a move goes, and the turns that a redo after it comes back to.
+
+        To a turn that leads to the head it goes as to the beginning of the one that follows: what the user did between
+        the two, a file that they gave for the next question, stays.
+        """
+        here = await self._ways.to(session.id, session.head_turn_id)
+        left = [] if session.head_turn_id is None else [session.head_turn_id]
+        if to is not None:
+            turn = None if str(to) == "0" else await self.turn(session, to)
+            place = -1 if turn is None else here.ids.index(turn.id) if turn.id in here.ids else None
+            if place is None:
+                assert turn is not None
+                return await self._ways.to(session.id, turn.id), []
+            if place == len(here.turns) - 1:
+                return here, list(session.redo)
+            following = here.turns[place + 1]
+            redo = [*session.redo, *left]
+            if following.request.kind == "edit" and turn is not None:
+                return await self._ways.to(session.id, turn.id), redo
+            return await self._ways.before(session.id, following.id), redo
+        if why == "redo":
+            if not session.redo:
+                raise Conflict("There is nothing to redo: nothing was undone since the last turn.")
+            *redo, turn_id = session.redo
+            return await self._ways.to(session.id, turn_id), redo
+        turns = list(here.turns)
+        while turns and turns[-1].request.kind == "edit":
+            turns.pop()  # What the user did by themselves goes with the turn before it.
+        if not turns:
+            raise Conflict("There is nothing to undo.")
+        return await self._ways.before(session.id, turns[-1].id), [*session.redo, *left]
+
+    # -- going ---------------------------------------------------------------------------------------------------
+
+    async def preview(self, session: Session, why: Why, to: int | str | None, again: Again) -> Rewound:
+        """What a move would do, without doing it; raises NotFound or Conflict."""
+        async with self._exclusively(session.id):
+            target = await self._target(await self._t.rows.get(session.id), why, to, again)
+        return target.rewound
+
+    async def go(
+        self, session: Session, why: Why, to: int | str | None, by: str, generation: int, again: Again = "safe"
+    ) -> Rewound:
+        """Moves the head; raises NotFound, Conflict, Busy, or what a kernel's start raises, and then nothing has moved.
+
+        What the user did since the last turn is kept as a turn of theirs first.
+        """
+        began = time.monotonic()
+        async with self._exclusively(session.id):
+            session = await self._kept(await self._t.rows.get(session.id), by, generation)
+            target = await self._target(session, why, to, again)
+            workspace = workspace_of(self._t.root, session)
+            moved = await self._snapshots.put_back(workspace, target.moves, target.files)
+            back, told = await self._brought_back(session, target)
+            # A cell that ran again may have written files.
+            now, _ = await self._snapshots.take(session, workspace)
+            if back.ran_again and now.version != target.files.version:
+                again_moves = self._snapshots.moves(session, now, target.files)
+                await self._snapshots.put_back(workspace, again_moves, target.files)
+            context, summary = await self._ways.context(target.way)
+            rewound = target.rewound.model_copy(
+                update={"files": moved, "variables": back, "seconds": round(time.monotonic() - began, 4)}
+            )
+            events: list[e.Event] = [
+                e.HeadMoved(
+                    why=why,
+                    by=by,
+                    to_turn_id=target.way.turn.id if target.way.turn is not None else None,
+                    from_turn_id=session.head_turn_id,
+                    line=target.way.line,
+                    redo=target.redo,
+                    context=context,
+                    summary=summary,
+                    workspace_version=target.files.version,
+                    rewound=rewound,
+                )
+            ]
+            document = await self._t.cells.document(session.id)
+            edits = [told for change in difference(document, target.document) for told in told_edits(change)]
+            if edits:
+                events.append(e.CellsEdited(author="cellwright", edits=edits))
+            await self._t.log.append(session.id, [*events, *told], generation=generation)
+            await self._t.notebooks.save(await self._t.rows.get(session.id), generation)
+            log.info("head_moved", session_id=session.id, to=rewound.to_turn, means=back.means)
+            return rewound
+
+    @asynccontextmanager
+    async def _exclusively(self, session_id: SessionId) -> AsyncIterator[None]:
+        await self._see_rest(session_id)
+        async with self.alone(session_id):
+            await self._see_rest(session_id)
+            yield
+
+    async def _see_rest(self, session_id: SessionId) -> None:
+        if await self._t.rows.open_turns(session_id):
+            raise Busy("A turn is under way: stop it, or wait for its end.")
+
+    async def _target(self, session: Session, why: Why, to: int | str | None, again: Again) -> _Target:
+        here = await self._ways.to(session.id, session.head_turn_id)
+        way, redo = await self._way(session, why, to)
+        document = await self._t.cells.document(session.id, way.revision)
+        workspace = workspace_of(self._t.root, session)
+        files = await self._snapshots.load(session.id, way.workspace_version)
+        now, _ = await self._snapshots.take(session, workspace)
+        moves = self._snapshots.moves(session, now, files)
+        turn_id = way.turn.id if way.turn is not None else None
+        untouched = turn_id == session.head_turn_id and self._t.kernels.get(session.id) is not None
+        copy = self._copy(session.id, turn_id)
+        plan = None if copy is not None or untouched else await self._revival.plan(way, workspace.folder, again)
+        variables = VariablesBack(means=["fork"]) if plan is None else plan.foretold()
+        left = [turn for turn in here.turns if turn.id not in way.ids]
+        kinds = changed(await self._t.cells.document(session.id), document)
+        rewound = Rewound(
+            from_turn=here.n,
+            to_turn=way.n,
+            left_turns=[turn.n for turn in left],
+            back_turns=[turn.n for turn in way.turns if turn.id not in here.ids],
+            cells=CellsMoved(**{name: list(ids) for name, ids in kinds.items()}),
+            files=moves,
+            variables=VariablesBack() if untouched else variables,
+            not_rewound=await self._outside(left, workspace.folder),
+        )
+        return _Target(way, document, files, moves, plan, copy, redo, rewound, untouched)
+
+    async def _outside(self, turns: list[Turn], folder: Path) -> list[str]:
+        """What the cells of these turns look to have done where no rewind reaches, in words."""
+        told: dict[str, None] = {}
+        for number, source in await self._ways.left_behind(turns):
+            found = await asyncio.to_thread(risk.reasons, source, str(folder))
+            for reason in found:
+                if reason.startswith(OUTSIDE):
+                    told[f"turn {number}: a cell {reason.partition(' (')[0]}; that is not taken back"] = None
+        return list(told)[:MAX_TOLD]
+
+    async def _brought_back(self, session: Session, target: _Target) -> tuple[VariablesBack, list[e.Event]]:
+        if target.untouched:
+            return VariablesBack(means=["none"]), []
+        if target.copy is not None:
+            try:
+                return await self._t.life.go_back(session, target.copy)
+            except (CopyRefused, KernelNotStarted) as error:
+                log.info("copy_not_woken", session_id=session.id, error=str(error))
+        workspace = workspace_of(self._t.root, session)
+        plan = target.plan or await self._revival.plan(target.way, workspace.folder, "safe")
+        if plan.empty and self._t.kernels.get(session.id) is None:
+            return VariablesBack(means=["none"]), []
+        return await self._t.life.replace(session, lambda connection: self._revival.into(connection, plan))
+
+    # -- the user's own doings -----------------------------------------------------------------------------------
+
+    async def _kept(self, session: Session, by: str, generation: int) -> Session:
+        """Records what the user did since the last turn as a turn of theirs, if there is anything."""
+        await self._t.notebooks.pull(session, generation)
+        session = await self._t.rows.get(session.id)
+        way = await self._ways.to(session.id, session.head_turn_id)
+        news = await self._ways.news(way)
+        files = await self.keep_files(session)
+        ran = await self._ran_since(session.id)
+        told = _in_words(news, files[0] if files else None, ran)
+        if not told:
+            return session
+        turn_id = TurnId(new_id())
+        number = session.turn_count + 1
+        request = TurnRequest(kind="edit", asked_by=by)
+        message = Message(
+            id=MessageId(new_id()),
+            session_id=session.id,
+            turn_id=turn_id,
+            role="user",
+            content=told,
+            created_at=datetime.now(UTC),
+        )
+        events: list[e.Event] = [
+            e.TurnQueued(turn_id=turn_id, n=number, query=told, request=request, message=message),
+            e.TurnStarted(turn_id=turn_id, n=number, query=told, agent=session.agent, model="", max_iterations=0),
+            *(file.model_copy(update={"turn_id": turn_id}) for file in files),
+            e.TurnCompleted(turn_id=turn_id, answer=""),
+        ]
+        await self._t.log.append(session.id, events, generation=generation)
+        await self.keep_variables(session.id, turn_id, generation)
+        return await self._t.rows.get(session.id)
+
+    async def _ran_since(self, session_id: SessionId) -> bool:
+        """Whether variables are others than the kernel told after the last cell of ours: the user ran something."""
+        connection = self._t.kernels.get(session_id)
+        if connection is None or connection.execution_state == "busy":
+            return False
+        before = connection.last_variables
+        try:
+            await connection.learn_variables()
+        except KernelError:
+            return False
+        return before != connection.last_variables
+
+
+def _in_words(news: list[tuple[str, dict[str, object]]], files: e.WorkspaceSaved | None, ran: bool) -> str:
+    """What the user did by themselves, in a line; empty for nothing."""
+    cells = {
+        str(edit["cell_id"])
+        for kind, told in news
+        if kind == "cells.edited" and told.get("author") == "user"
+        for edit in told["edits"]  # type: ignore[attr-defined]
+    }
+    uploads = [told["artifact"]["name"] for kind, told in news if kind == "file.uploaded"]  # type: ignore[index]
+    parts = []
+    if cells:
+        parts.append(f"changed {len(cells)} cell{'s' if len(cells) > 1 else ''} of the notebook")
+    if uploads:
+        parts.append(f"uploaded {', '.join(map(str, uploads[:5]))}{' and more' if len(uploads) > 5 else ''}")
+    elif files is not None:
+        parts.append("changed files")
+    if ran:
+        parts.append("ran code in the kernel")
+    if any(kind.startswith("message.") for kind, _ in news):
+        parts.append("changed messages")
+    if any(kind == "context.changed" and told.get("context") is not None for kind, told in news):
+        parts.append("changed what the session keeps in mind")
+    return f"(I {', '.join(parts)}.)" if parts else ""

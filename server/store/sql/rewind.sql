@@ -1,0 +1,46 @@
+-- name: way
+-- The turns that lead to turn $2, the first first.
+WITH RECURSIVE path AS (
+    SELECT * FROM turns WHERE id = $2 AND session_id = $1
+    UNION ALL
+    SELECT t.* FROM turns t JOIN path p ON t.id = p.parent_id
+)
+SELECT * FROM path ORDER BY n;
+
+-- name: runs_of_way
+-- Cells that ran well in these turns, in order.
+SELECT r.execution_id, r.turn_id, t.n, r.cell_id, r.source, r.kernel_incarnation
+FROM cell_runs r JOIN turns t ON t.id = r.turn_id
+WHERE r.turn_id = ANY ($1::uuid[]) AND r.status = 'ok' ORDER BY r.started_at;
+
+-- name: outputs_of_runs
+SELECT payload ->> 'execution_id' AS execution_id, payload -> 'outputs' AS outputs FROM events
+WHERE turn_id = ANY ($1::uuid[]) AND type = 'cell.completed' AND payload ->> 'execution_id' = ANY ($2::text[]);
+
+-- name: kernel_changes
+SELECT seq, payload ->> 'status' AS status, (payload ->> 'incarnation')::integer AS incarnation,
+    (payload ->> 'variables_lost')::boolean AS lost
+FROM events WHERE session_id = $1 AND type = 'kernel.changed' AND on_line(seq, $2::jsonb) ORDER BY seq;
+
+-- name: checkpoint_on_way
+-- The last one after which no kernel lost its variables, of those kept with the turns of the way.
+SELECT c.*, t.n FROM checkpoints c JOIN turns t ON t.id = c.turn_id
+WHERE c.turn_id = ANY ($1::uuid[]) AND c.metadata ->> 'kind' IN ('turn', 'named')
+  AND (c.metadata ->> 'incarnation')::integer >= $2
+ORDER BY t.n DESC, c.seq DESC LIMIT 1;
+
+-- name: context_on_line
+SELECT payload FROM events
+WHERE session_id = $1 AND type = 'context.changed' AND on_line(seq, $2::jsonb) ORDER BY seq;
+
+-- name: news
+-- What came to a session behind event $2, and since its head last moved, and belongs to no turn: a user's own doings.
+SELECT e.type, e.payload FROM events e JOIN sessions s ON s.id = e.session_id
+WHERE e.session_id = $1 AND e.seq > greatest($2, (s.line -> -1 ->> 0)::bigint) AND e.turn_id IS NULL
+  AND e.type IN ('cells.edited', 'file.uploaded', 'message.completed', 'message.edited', 'message.deleted',
+                 'context.changed')
+ORDER BY e.seq;
+
+-- name: left_behind
+SELECT source, n FROM cell_runs r JOIN turns t ON t.id = r.turn_id
+WHERE r.turn_id = ANY ($1::uuid[]) AND r.status IS NOT NULL ORDER BY r.started_at;

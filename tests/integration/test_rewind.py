@@ -1,0 +1,252 @@
+"""Going back: conversation, notebook, files and variables together, and forth again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from cellwright.notebooks.render import plain
+from cellwright.server.app import Cellwright
+from cellwright.server.domain import Rewound
+from cellwright.server.errors import Conflict, NotFound
+from cellwright.server.kernel_life import workspace_of
+
+from tests.conftest import OWNER, Talk
+from tests.doubles.openai_server import Say, cell
+
+
+@dataclass
+class Seen:
+    """All that a user sees of a session."""
+
+    messages: list[str]
+    cells: list[tuple[str, str, str]]
+    files: dict[str, str]
+    variables: dict[str, str]
+    artifacts: list[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+async def value_of(talk: Talk, name: str) -> str:
+    """A variable's value, asked of the kernel outside of all records."""
+    kernel = talk.app.kernels.get(talk.session.id)
+    assert kernel is not None
+    return str(await kernel.evaluate(f"__import__('json').dumps(repr({name}))"))
+
+
+async def look(talk: Talk) -> Seen:
+    session, app = await talk.refresh(), talk.app
+    messages, _ = await app.rows.messages(session.id, 500)
+    document = await app.cells.document(session.id)
+    workspace = workspace_of(app.root, session)
+    files = {f.name: (workspace.folder / f.name).read_text() for f in workspace.files()}
+    kernel = app.kernels.get(session.id)
+    names = [] if kernel is None else [told["name"] for told in kernel.last_variables]
+    artifacts, _ = await app.artifacts.page(session.id, limit=100)
+    return Seen(
+        [m.content for m in messages],
+        [(c.id, c.source, plain(str(c.outputs))) for c in document],
+        files,
+        {name: await value_of(talk, name) for name in sorted(names)},
+        sorted(a.name for a in artifacts),
+        session.context,
+    )
+
+
+async def go(talk: Talk, why: Any, to: int | str | None = None, again: Any = "safe") -> Rewound:
+    generation = await talk.app.turns.owned(talk.session.id)
+    return await talk.app.rewind.go(await talk.refresh(), why, to, OWNER, generation, again)
+
+
+async def three_turns(talk: Talk) -> list[Seen]:
+    """What was seen before the first turn and after each of three."""
+    seen = [await look(talk)]
+    for number in (1, 2, 3):
+        source = (
+            f"x = {number}\nopen('f{number}.txt', 'w').write('{number}')\nopen('all.txt', 'a').write('{number}')\nx"
+        )
+        await talk.ask(f"turn {number}", cell(source, f"step {number}"), Say(f"answer {number}"))
+        await settled(talk)
+        seen.append(await look(talk))
+    return seen
+
+
+async def settled(talk: Talk) -> None:
+    """Waits until the point of the last turn is kept."""
+    async with talk.app.rewind.alone(talk.session.id):
+        pass
+
+
+async def test_undo_and_redo(talk: Talk) -> None:
+    """Each undo shows what there was one turn before, each redo what there was then, to the letter."""
+    seen = await three_turns(talk)
+    for before in (2, 1):
+        told = await go(talk, "undo")
+        assert (told.from_turn, told.to_turn, told.left_turns) == (before + 1, before, [before + 1])
+        assert await look(talk) == seen[before]
+    for after in (2, 3):
+        told = await go(talk, "redo")
+        assert (told.to_turn, told.back_turns) == (after, [after])
+        assert await look(talk) == seen[after]
+    with pytest.raises(Conflict):
+        await go(talk, "redo")
+    await go(talk, "undo", 0)
+    empty = await look(talk)
+    assert (empty.messages, empty.cells, empty.files, empty.variables) == ([], [], {}, {})
+    with pytest.raises(Conflict):
+        await go(talk, "undo")
+    await go(talk, "redo")
+    assert await look(talk) == seen[3]
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+async def test_variables_by_each_means(talk: Talk, copies: int) -> None:
+    """What a copy holds comes back whatever it is; stored variables bring the rest made again by its cells."""
+    talk.app.kernels._most_copies = copies
+    object.__setattr__(talk.app.settings, "live_copies", copies)
+    await talk.run("n = 3\ndata = [1, 2]")
+    await talk.run("lines = (str(i * n) for i in range(n))\nfirst = next(lines)")
+    await talk.run("n = 5\nlines = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert told.variables.means == (["fork"] if copies else ["stored", "rerun"])
+    assert not told.variables.missing
+    assert await value_of(talk, "(n, data, first)") == "(3, [1, 2], '0')"
+    assert await value_of(talk, "list(lines)") == "['3', '6']"
+    assert [again.verdict for again in told.variables.ran_again] == ([] if copies else ["same"])
+
+
+async def test_a_branch_of_the_tree(talk: Talk) -> None:
+    """A new turn after an undo makes another limb; redo ends, and the old limb can be gone back to by its number."""
+    seen = await three_turns(talk)
+    await go(talk, "undo", 1)
+    assert await look(talk) == seen[1]
+    turn = await talk.ask("another way", cell("y = x * 10\ny", "other"), Say("ten"))
+    assert turn.n == 4
+    assert (await talk.app.rows.turn(turn.id)).parent_id == (await talk.app.rewind.turn(talk.session, 1)).id
+    await settled(talk)
+    other = await look(talk)
+    assert other.messages == ["turn 1", "", "answer 1", "another way", "", "ten"]
+    with pytest.raises(Conflict):
+        await go(talk, "redo")
+    told = await go(talk, "restore", 3)
+    assert (told.left_turns, told.back_turns) == ([4], [2, 3])
+    assert await look(talk) == seen[3]
+    await go(talk, "restore", 4)
+    assert await look(talk) == other
+    with pytest.raises(NotFound):
+        await go(talk, "restore", 9)
+    assert len(talk.model.requests[-1]["messages"]) > 0
+
+
+async def test_the_model_knows_nothing_of_what_was_undone(talk: Talk) -> None:
+    """After an undo the model is sent the conversation as it was, with the next question."""
+    await three_turns(talk)
+    await go(talk, "undo", 1)
+    talk.model.requests.clear()
+    await talk.ask("go on", Say("done"))
+    sent = str(talk.model.requests[-1]["messages"])
+    assert "answer 1" in sent
+    assert "answer 2" not in sent
+    assert "f2.txt" not in sent
+
+
+async def test_what_the_user_did_is_kept(talk: Talk) -> None:
+    """Files, cells and variables of the user's own since the last turn come back with a redo."""
+    await talk.ask("q", cell("a = 1\na"), Say("one"))
+    await talk.ask("r", cell("a = 2\na"), Say("two"))
+    await settled(talk)
+    workspace = workspace_of(talk.app.root, talk.session)
+    (workspace.folder / "mine.txt").write_text("mine")
+    kernel = talk.app.kernels.get(talk.session.id)
+    assert kernel is not None
+    await kernel.evaluate("__import__('json').dumps(get_ipython().user_ns.update(b=7))")
+    before = await look(talk)
+    told = await go(talk, "undo")
+    assert (told.to_turn, told.left_turns) == (1, [2, 3])
+    assert (await look(talk)).files == {}
+    assert (await look(talk)).variables == {"a": "1"}
+    await go(talk, "redo")
+    after = await look(talk)
+    assert (after.files, after.cells, after.variables) == (before.files, before.cells, {"a": "2", "b": "7"})
+    assert after.messages[-1] == "(I changed files, ran code in the kernel.)"
+
+
+async def test_a_file_given_for_a_question_stays(talk: Talk) -> None:
+    """Undoing the question leaves what was there when it was asked: an upload is not taken back with it."""
+    await talk.app.sessions.write(talk.session, "sales.csv", "a\n1\n")
+    await talk.ask("q", cell("open('sales.csv', 'a').write('2')"), Say("done"))
+    await settled(talk)
+    await go(talk, "undo")
+    seen = await look(talk)
+    assert (seen.files, seen.artifacts, seen.messages) == ({"sales.csv": "a\n1\n"}, ["sales.csv"], [])
+
+
+async def test_facts_and_summary_go_back(talk: Talk) -> None:
+    """What the session keeps in mind is what it was."""
+    await talk.app.memory.change(talk.session, {"unit": "kg"}, "merge", OWNER)
+    await talk.ask("q", Say("one"))
+    await talk.app.memory.change(talk.session, {"unit": "t"}, "merge", OWNER)
+    await talk.ask("r", Say("two"))
+    await go(talk, "undo", 0)
+    assert (await talk.refresh()).context == {"unit": "kg"}
+    await go(talk, "redo")
+    assert (await talk.refresh()).context == {"unit": "t"}
+
+
+async def test_a_preview_changes_nothing(talk: Talk) -> None:
+    """It says what would happen, and nothing does."""
+    seen = await three_turns(talk)
+    told = await talk.app.rewind.preview(await talk.refresh(), "undo", 1, "safe")
+    assert (told.left_turns, told.to_turn) == ([2, 3], 1)
+    assert told.files.removed == ["f2.txt", "f3.txt"]
+    assert told.files.written == ["all.txt"]
+    assert len(told.cells.deleted) == 6
+    assert await look(talk) == seen[3]
+
+
+async def test_what_is_not_rewound_is_named(talk: Talk) -> None:
+    """Code that looked to reach outside is named, and never run again unasked."""
+    await talk.run("import subprocess\nhandle = subprocess.Popen(['true'])\nok = 1")
+    await talk.run("handle = None")
+    await settled(talk)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    talk.app.rewind._copies.clear()
+    told = await go(talk, "undo")
+    assert [lost.name for lost in told.variables.missing] == ["handle"]
+    assert "starts processes" in told.variables.missing[0].reason
+    assert told.variables.ran_again[0].verdict == "skipped"
+    assert await value_of(talk, "ok") == "1"
+    told = await go(talk, "undo")
+    assert "turn 1: a cell starts processes" in told.not_rewound[0]
+
+
+async def test_more_than_a_snapshot_holds(talk: Talk) -> None:
+    """A file over the limit stays as it is, and is named."""
+    object.__setattr__(talk.app.settings, "snapshot_file_bytes", 10)
+    await talk.run("open('big.txt', 'w').write('x' * 100); open('small.txt', 'w').write('s')")
+    await talk.run("open('big.txt', 'w').write('y' * 100); open('small.txt', 'w').write('t')")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert [(left.name, left.size_bytes) for left in told.files.left] == [("big.txt", 100)]
+    files = (await look(talk)).files
+    assert (files["small.txt"], files["big.txt"][0]) == ("s", "y")
+
+
+async def test_a_notebook_that_was_adopted(app: Cellwright, model: Any, root: Any) -> None:
+    """In a folder of the user's own nothing is removed, and their notebook is what it was."""
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    nbformat.write(new_notebook(cells=[new_code_cell("mine = 1")]), root / "mine.ipynb")
+    (root / "other.txt").write_text("theirs")
+    talk = Talk(app, await app.sessions.create(OWNER, adopt="mine.ipynb"), model)
+    before = await look(talk)
+    await talk.run("open('new.txt', 'w').write('n'); open('other.txt', 'w').write('changed')")
+    await settled(talk)
+    told = await go(talk, "undo")
+    after = await look(talk)
+    assert after.cells == before.cells
+    assert {left.name for left in told.files.left} == {"new.txt", "other.txt"}
+    assert after.files == {"new.txt": "n", "other.txt": "changed"}
