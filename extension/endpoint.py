@@ -172,6 +172,8 @@ class Call:
                 return (await self.app.rows.message(name)).session_id
             case {"artifact": name}:
                 return (await self.app.artifacts.get(name)).session_id
+            case {"checkpoint": name}:
+                return (await self.app.points.find(name))[0].session_id
         return None
 
     async def may_within(self, kind: str, name: str, session_id: str, level: Access | None = None) -> Session:

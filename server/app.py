@@ -23,6 +23,7 @@ from cellwright.kernels.sessions import SessionKernels
 from cellwright.server import metrics
 from cellwright.server.agent.profiles import profiles
 from cellwright.server.artifacts import Artifacts
+from cellwright.server.branches import Branches
 from cellwright.server.checkpoints import Checkpoints
 from cellwright.server.cleaning import Cleaner
 from cellwright.server.domain import Frozen, Session, Turn, new_id
@@ -36,6 +37,7 @@ from cellwright.server.messages import Messages
 from cellwright.server.models.catalog import Models
 from cellwright.server.models.litellm import library
 from cellwright.server.models.protocol import ChatMessage, ModelRequest, said
+from cellwright.server.named import NamedCheckpoints
 from cellwright.server.notebook_files import Contents, NotebookFiles
 from cellwright.server.preferences import PreferenceRows
 from cellwright.server.provenance import Provenance
@@ -105,6 +107,8 @@ class Cellwright:
     exports: Exports
     rewind: Rewind
     snapshots: Snapshots
+    points: NamedCheckpoints
+    branches: Branches
     replays: Replays
     repeats: Repeats
     cleaner: Cleaner
@@ -170,7 +174,9 @@ class Cellwright:
             self._pool, self.artifacts, settings.data_dir / "exchange", settings.checkpoint_limit_bytes
         )
         await asyncio.to_thread(self._checkpoints.prepare)
-        self.life = KernelLife(settings, self.log, self.rows, self.kernels, self._checkpoints, self.root)
+        ways = Ways(self._pool)
+        revival = Revival(settings, self.kernels, self._checkpoints, self.artifacts, ways)
+        self.life = KernelLife(settings, self.log, self.rows, self.kernels, self._checkpoints, revival, ways, self.root)
         self.models = Models(settings, self.root)
         self.memory = Memory(settings, self.log, self.rows, self.models)
         self.titles = Titles(settings, self.log, self.rows, self.models)
@@ -193,11 +199,11 @@ class Cellwright:
             self.root,
         )
         leases = Leases(self._pool, f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}", settings.lease_s)
-        ways = Ways(self._pool)
         self.snapshots = Snapshots(self._pool, self.artifacts, settings)
-        revival = Revival(settings, self.kernels, self._checkpoints, self.artifacts, ways)
         self.rewind = Rewind(self.tools, self._checkpoints, self.snapshots, revival, ways, self._pool)
         self.turns = Turns(self.tools, leases, self.models, self.rewind, self._pool)
+        self.points = NamedCheckpoints(self.tools, self._checkpoints, self.rewind, ways, self.memory, self._pool)
+        self.branches = Branches(self.tools, self._checkpoints, self.snapshots, self.rewind, ways, self._pool)
         self.turns.when_ended(self._after_turn)
         self.sessions = Sessions(self.tools, self.turns, self.models, self._pool)
         provenance = Provenance(self.log, self.rows, self.artifacts, self.kernels)

@@ -61,7 +61,7 @@ class Checkpoints:
         kind: Literal["hibernated", "named", "turn"],
         *,
         label: str | None = None,
-        turn_id: TurnId | None = None,
+        of_turn: TurnId | None = None,
     ) -> CheckpointCreated:
         """Stores the namespace; the checkpoint is there once the caller has appended the event.
 
@@ -86,7 +86,7 @@ class Checkpoints:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         del manifest["written"]
         return CheckpointCreated(
-            turn_id=turn_id,
+            of_turn=of_turn,
             checkpoint_id=new_id(),
             kind=kind,
             label=label,

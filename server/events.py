@@ -286,6 +286,7 @@ class KernelChanged(_Event):
     incarnation: int
     cause: str | None = None
     variables_lost: bool = False
+    recovered: bool = Field(False, description="Whether what a kernel that was lost held was brought back")
 
 
 class CheckpointCreated(_Event):
@@ -293,6 +294,7 @@ class CheckpointCreated(_Event):
 
     type: Literal["checkpoint.created"] = "checkpoint.created"
     checkpoint_id: str
+    of_turn: TurnId | None = Field(None, description="The turn behind which it stands: that has ended by then")
     kind: Literal["hibernated", "named", "turn"]
     label: str | None = None
     incarnation: int

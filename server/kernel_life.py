@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,15 +20,18 @@ from cellwright.server import events as e
 from cellwright.server import variables
 from cellwright.server.checkpoints import Checkpoints, Restored
 from cellwright.server.domain import Session, SessionId, Skipped, TurnId, VariablesBack, new_id
-from cellwright.server.errors import CellwrightError, Conflict, NotFound, StoreUnavailable, TooManyKernels
+from cellwright.server.errors import Busy, CellwrightError, Conflict, NotFound, StoreUnavailable, TooManyKernels
+from cellwright.server.revival import Again, Revival
 from cellwright.server.settings import Settings
 from cellwright.server.store.log import Log
 from cellwright.server.store.sessions import SessionRows
+from cellwright.server.store.ways import Ways
 from cellwright.server.workspace import Workspace
 
 LOOK_EVERY_S = 30.0
 STOP_WITHIN_S = 30.0
 AT_ONCE = 4
+RESTS_WITHIN_S = 1.0
 TOLD_NAMES = 10
 
 log = structlog.get_logger(__name__)
@@ -48,11 +52,14 @@ class KernelLife:
         rows: SessionRows,
         kernels: SessionKernels,
         checkpoints: Checkpoints,
+        revival: Revival,
+        ways: Ways,
         root: Path,
     ) -> None:
         self._settings, self._log, self._rows, self._root = settings, events, rows, root
-        self._kernels, self._checkpoints = kernels, checkpoints
+        self._kernels, self._checkpoints, self._revival, self._ways = kernels, checkpoints, revival, ways
         self._writing: set[asyncio.Task[None]] = set()
+        self._keeping: dict[SessionId, asyncio.Event] = {}
 
     # -- coming --------------------------------------------------------------------------------------------------
 
@@ -110,6 +117,11 @@ class KernelLife:
         lost = session.kernel_incarnation > 0
         checkpoint = await self._checkpoints.to_wake(session)
         if checkpoint is None:
+            branch = session.parent_session_id is not None and not lost
+            if branch or (lost and self._settings.recovery == "auto"):
+                back = await self._revived(session, connection)
+                if back is not None:
+                    return _restored(connection, incarnation, back.restored, back.missing, recovered=lost)
             return e.KernelChanged(
                 status="restarted" if lost else "idle",
                 kernel_id=connection.kernel_id,
@@ -127,13 +139,33 @@ class KernelLife:
                 cause=f"the stored variables could not be brought back: {error}",
                 variables_lost=True,
             )
-        return e.KernelChanged(
-            status="restored",
-            kernel_id=connection.kernel_id,
-            incarnation=incarnation,
-            cause=_told_missing(restored),
-            variables_lost=bool(restored.missing),
+        return _restored(connection, incarnation, restored.names, restored.missing)
+
+    async def _revived(self, session: Session, connection: KernelConnection) -> VariablesBack | None:
+        """What was there at the session's head, brought into its fresh kernel; None where there was nothing."""
+        plan = await self._revival.plan(
+            await self._ways.now(session), workspace_of(self._root, session).folder, "safe", through_death=True
         )
+        return None if plan.empty else await self._revival.into(connection, plan)
+
+    async def recover(self, session: Session, again: Again) -> VariablesBack:
+        """Brings back what a kernel that was lost held: the last stored variables, and what the cells since made.
+
+        What was made after the loss is made again as well. Raises Conflict where nothing was lost, or nothing of it
+        can be brought back.
+        """
+        if await self._rows.open_turns(session.id):
+            raise Busy("A turn is under way: stop it, or wait for its end.")
+        way = await self._ways.now(session)
+        if not (await self._ways.lives(way)).lost:
+            raise Conflict("The kernel has lost nothing.")
+        workspace = workspace_of(self._root, session)
+        plan = await self._revival.plan(way, workspace.folder, again, through_death=True)
+        if plan.empty:
+            raise Conflict("There is nothing that could be brought back.")
+        back, told = await self.replace(session, lambda kernel: self._revival.into(kernel, plan), recovered=True)
+        await self._log.append(session.id, told)
+        return back
 
     async def _adopted(self, session: Session) -> KernelConnection | None:
         if session.kernel_id is None:
@@ -190,10 +222,28 @@ class KernelLife:
         with contextlib.suppress(NotFound):
             await self._log.append(session_id, [event])
 
+    @asynccontextmanager
+    async def keeping(self, session_id: SessionId, connection: KernelConnection) -> AsyncIterator[None]:
+        """While a point of the session is kept, its kernel is at work for us, and not for a user."""
+        done = self._keeping[session_id] = asyncio.Event()
+        try:
+            yield
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RESTS_WITHIN_S):
+                    while connection.execution_state == "busy" and not connection.died.done():
+                        await asyncio.sleep(0.005)
+        finally:
+            del self._keeping[session_id]
+            done.set()
+
     # -- coming back ---------------------------------------------------------------------------------------------
 
     async def replace(
-        self, session: Session, fill: Callable[[KernelConnection], Awaitable[VariablesBack]]
+        self,
+        session: Session,
+        fill: Callable[[KernelConnection], Awaitable[VariablesBack]],
+        *,
+        recovered: bool = False,
     ) -> tuple[VariablesBack, list[e.Event]]:
         """Gives the session a fresh kernel, which `fill` makes what it is to be; and the events that tell of it.
 
@@ -214,7 +264,7 @@ class KernelLife:
                 await asyncio.shield(self._kernels.end(name))
                 raise
             await self._kernels.take_over(name, session.id)
-            return back, self._came_back(session, former, connection, back)
+            return back, self._came_back(session, former, connection, back, recovered=recovered)
 
     async def go_back(self, session: Session, copy: SleepingCopy) -> tuple[VariablesBack, list[e.Event]]:
         """Makes the session's kernel what it was when the copy was made; raises KernelNotStarted or CopyRefused."""
@@ -231,19 +281,19 @@ class KernelLife:
         return back, self._came_back(session, former, connection, back)
 
     def _came_back(
-        self, session: Session, former: KernelConnection | None, connection: KernelConnection, back: VariablesBack
+        self,
+        session: Session,
+        former: KernelConnection | None,
+        connection: KernelConnection,
+        back: VariablesBack,
+        *,
+        recovered: bool = False,
     ) -> list[e.Event]:
         incarnation = session.kernel_incarnation + 1
         now, connection.last_variables = connection.last_variables, [] if former is None else former.last_variables
         changed = variables.changes(connection, now)
         self._report_death(session.id, incarnation)
-        told = e.KernelChanged(
-            status="restored",
-            kernel_id=connection.kernel_id,
-            incarnation=incarnation,
-            cause=_told_missing(Restored(names=back.restored, missing=back.missing)),
-            variables_lost=bool(back.missing),
-        )
+        told = _restored(connection, incarnation, back.restored, back.missing, recovered=recovered)
         return [told] if changed is None else [told, changed]
 
     async def restart(self, session: Session) -> None:
@@ -260,6 +310,8 @@ class KernelLife:
 
         Raises KernelUnreachable or StoreUnavailable; the kernel then lives on.
         """
+        if session_id in self._keeping:
+            await self._keeping[session_id].wait()
         async with self._kernels.lock(session_id):
             connection = self._kernels.get(session_id)
             # Looked at under the lock: a turn that is queued from now on waits for it, and then wakes the session.
@@ -285,8 +337,9 @@ class KernelLife:
         held = self._kernels.sessions()
         if session.id in held or session.kernel_id is not None or len(held) < self._settings.session_max_concurrent:
             return
-        living = [self._kernels.get(session_id) for session_id in held]
-        if all(kernel is not None and kernel.execution_state == "busy" for kernel in living):
+        living = [self._kernels.get(session_id) for session_id in held if session_id not in self._keeping]
+        all_busy = all(kernel is not None and kernel.execution_state == "busy" for kernel in living)
+        if all_busy and len(living) == len(held):
             raise TooManyKernels()
 
     async def make_room(self, session_id: SessionId) -> None:
@@ -351,6 +404,24 @@ async def _return_to_folder(connection: KernelConnection, workspace: Workspace) 
     with contextlib.suppress(KernelUnreachable):
         path = str(workspace.folder)
         await connection.evaluate(f"__import__('json').dumps(__import__('os').chdir({path!r}))")
+
+
+def _restored(
+    connection: KernelConnection,
+    incarnation: int,
+    names: list[str],
+    missing: list[Skipped],
+    *,
+    recovered: bool = False,
+) -> e.KernelChanged:
+    return e.KernelChanged(
+        status="restored",
+        kernel_id=connection.kernel_id,
+        incarnation=incarnation,
+        cause=_told_missing(Restored(names=names, missing=missing)),
+        variables_lost=bool(missing),
+        recovered=recovered,
+    )
 
 
 def _told_missing(restored: Restored) -> str | None:

@@ -99,9 +99,9 @@ class Revival:
 
     async def plan(self, way: Way, workspace: Path, again: Again, *, through_death: bool = False) -> Plan:
         """What brings the variables at the end of a way back."""
-        floor = await self._ways.floor(way, through_death=through_death)
-        runs = await self._ways.runs(way, floor)
-        found = await self._ways.checkpoint(way, floor)
+        lives = await self._ways.lives(way, through_death=through_death)
+        runs = await self._ways.runs(way, lives)
+        found = await self._ways.checkpoint(way, lives)
         looked = [names(run.source) for run in runs]
         checkpoint, at = None, 0
         if found is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import structlog
+from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.copies import CopyRefused, SleepingCopy
 from cellwright.kernels.errors import KernelError, KernelNotStarted
 from cellwright.notebooks.document import Document
@@ -50,6 +51,9 @@ KEPT_TURNS = 50
 """Turns of a session whose variables stay stored; older ones come back by running cells again."""
 
 Why = Literal["undo", "redo", "restore"]
+To = int | str | Way | None
+"""A turn by its number or id, a point, or nothing: one turn back, or forth."""
+
 OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES)
 MAX_TOLD = 20
 
@@ -104,29 +108,35 @@ class Rewind:
         connection = self._t.kernels.get(session_id)
         if connection is None or connection.execution_state == "busy":
             return
-        settings = self._t.settings
-        held = sum(told.get("size_bytes") or 0 for told in connection.last_variables)
-        if held <= settings.turn_checkpoint_bytes:
-            try:
-                async with self._t.kernels.lock(session_id):
-                    session = await self._t.rows.get(session_id)
-                    saved = await self._checkpoints.save(session, connection, "turn", turn_id=turn_id)
-                    await self._t.log.append(session_id, [saved], generation=generation)
-                await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
-            except (KernelError, CellwrightError) as error:
-                log.info("variables_not_kept", session_id=session_id, error=str(error))
-        if settings.live_copies:
-            try:
-                copy = await self._t.kernels.copy(session_id)
-            except KernelError as error:
-                log.debug("kernel_not_copied", session_id=session_id, why=str(error))
-            else:
-                living = set(map(id, self._t.kernels.copies(session_id)))
-                known = self._copies.get(session_id, {})
-                self._copies[session_id] = {
-                    **{turn: kept for turn, kept in known.items() if id(kept) in living},
-                    turn_id: copy,
-                }
+        async with self._t.life.keeping(session_id, connection):
+            held = sum(told.get("size_bytes") or 0 for told in connection.last_variables)
+            if held <= self._t.settings.turn_checkpoint_bytes:
+                await self._store(session_id, turn_id, connection, generation)
+            if self._t.settings.live_copies:
+                await self._take_copy(session_id, turn_id)
+
+    async def _store(
+        self, session_id: SessionId, turn_id: TurnId, connection: KernelConnection, generation: int | None
+    ) -> None:
+        try:
+            async with self._t.kernels.lock(session_id):
+                session = await self._t.rows.get(session_id)
+                saved = await self._checkpoints.save(session, connection, "turn", of_turn=turn_id)
+                await self._t.log.append(session_id, [saved], generation=generation)
+            await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
+        except (KernelError, CellwrightError) as error:
+            log.info("variables_not_kept", session_id=session_id, error=str(error))
+
+    async def _take_copy(self, session_id: SessionId, turn_id: TurnId) -> None:
+        try:
+            copy = await self._t.kernels.copy(session_id)
+        except KernelError as error:
+            log.debug("kernel_not_copied", session_id=session_id, why=str(error))
+            return
+        living = set(map(id, self._t.kernels.copies(session_id)))
+        known = self._copies.get(session_id, {})
+        kept = {turn: former for turn, former in known.items() if id(former) in living}
+        self._copies[session_id] = {**kept, turn_id: copy}
 
     def _copy(self, session_id: SessionId, turn_id: TurnId | None) -> SleepingCopy | None:
         found = self._copies.get(session_id, {}).get(turn_id) if turn_id is not None else None
@@ -149,12 +159,14 @@ class Rewind:
             raise Conflict(f"Turn {turn.n} has not ended: it is no place to go to.")
         return turn
 
-    async def _way(self, session: Session, why: Why, to: int | str | None) -> tuple[Way, list[TurnId]]:
+    async def _way(self, session: Session, why: Why, to: To) -> tuple[Way, list[TurnId]]:
         """Where a move goes, and the turns that a redo after it comes back to.
 
         To a turn that leads to the head it goes as to the beginning of the one that follows: what the user did between
         the two, a file that they gave for the next question, stays.
         """
+        if isinstance(to, Way):
+            return to, []
         here = await self._ways.to(session.id, session.head_turn_id)
         left = [] if session.head_turn_id is None else [session.head_turn_id]
         if to is not None:
@@ -184,22 +196,20 @@ class Rewind:
 
     # -- going ---------------------------------------------------------------------------------------------------
 
-    async def preview(self, session: Session, why: Why, to: int | str | None, again: Again) -> Rewound:
+    async def preview(self, session: Session, why: Why, to: To, again: Again) -> Rewound:
         """What a move would do, without doing it; raises NotFound or Conflict."""
-        async with self._exclusively(session.id):
+        async with self.exclusively(session.id):
             target = await self._target(await self._t.rows.get(session.id), why, to, again)
         return target.rewound
 
-    async def go(
-        self, session: Session, why: Why, to: int | str | None, by: str, generation: int, again: Again = "safe"
-    ) -> Rewound:
+    async def go(self, session: Session, why: Why, to: To, by: str, generation: int, again: Again = "safe") -> Rewound:
         """Moves the head; raises NotFound, Conflict, Busy, or what a kernel's start raises, and then nothing has moved.
 
         What the user did since the last turn is kept as a turn of theirs first.
         """
         began = time.monotonic()
-        async with self._exclusively(session.id):
-            session = await self._kept(await self._t.rows.get(session.id), by, generation)
+        async with self.exclusively(session.id):
+            session = await self.kept(await self._t.rows.get(session.id), by, generation)
             target = await self._target(session, why, to, again)
             workspace = workspace_of(self._t.root, session)
             moved = await self._snapshots.put_back(workspace, target.moves, target.files)
@@ -237,7 +247,8 @@ class Rewind:
             return rewound
 
     @asynccontextmanager
-    async def _exclusively(self, session_id: SessionId) -> AsyncIterator[None]:
+    async def exclusively(self, session_id: SessionId) -> AsyncIterator[None]:
+        """No turn runs within it; raises Busy where one does."""
         await self._see_rest(session_id)
         async with self.alone(session_id):
             await self._see_rest(session_id)
@@ -247,7 +258,7 @@ class Rewind:
         if await self._t.rows.open_turns(session_id):
             raise Busy("A turn is under way: stop it, or wait for its end.")
 
-    async def _target(self, session: Session, why: Why, to: int | str | None, again: Again) -> _Target:
+    async def _target(self, session: Session, why: Why, to: To, again: Again) -> _Target:
         here = await self._ways.to(session.id, session.head_turn_id)
         way, redo = await self._way(session, why, to)
         document = await self._t.cells.document(session.id, way.revision)
@@ -300,7 +311,7 @@ class Rewind:
 
     # -- the user's own doings -----------------------------------------------------------------------------------
 
-    async def _kept(self, session: Session, by: str, generation: int) -> Session:
+    async def kept(self, session: Session, by: str, generation: int) -> Session:
         """Records what the user did since the last turn as a turn of theirs, if there is anything."""
         await self._t.notebooks.pull(session, generation)
         session = await self._t.rows.get(session.id)

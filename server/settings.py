@@ -77,6 +77,9 @@ class Settings(Frozen):
     )
     snapshot_file_bytes: int = Field(256 << 20, ge=0, description="A larger file is not kept for an undo, and named")
     snapshot_bytes: int = Field(4 << 30, ge=0, description="Of a workspace in all")
+    recovery: Literal["ask", "auto"] = Field(
+        "ask", description="After a kernel's death its variables come back when asked for, or with the next cell"
+    )
     session_max_concurrent: int = Field(1_000, ge=1, description="Live kernels; past it the longest idle hibernates")
     session_max_age_hours: float = Field(24.0, gt=0, description="Idle for so long, a session hibernates")
 

@@ -81,6 +81,9 @@ async def act(call: Call) -> Kernel:
             await call.app.sessions.hibernate(session)
         case "wake":
             await call.app.sessions.wake(session)
+        case "recover":
+            await call.app.turns.owned(session.id)
+            await call.app.life.recover(session, "safe")
         case other:
             raise NotFound("kernel action", other)
     return await get(call)
@@ -116,7 +119,7 @@ ROUTES = [
         "POST",
         "/sessions/{session}/kernel/{action}",
         act,
-        "interrupt, restart, hibernate or wake",
+        "interrupt, restart, hibernate, wake, or recover: bring back what a kernel that was lost held",
         None,
         None,
         Kernel,

@@ -80,6 +80,13 @@ class SessionState(BaseModel):
     last_output: str | None = Field(description="In words, as the model was told")
 
 
+class Parent(BaseModel):
+    """The session and turn that a branch began with."""
+
+    session_id: str
+    turn: int
+
+
 class SessionDetail(SessionRow):
     """A session with where its things are."""
 
@@ -91,6 +98,9 @@ class SessionDetail(SessionRow):
     state: SessionState
     seq: int = Field(description="Number of the last event in its log")
     revision: int
+    head_turn: int = Field(0, description="Number of the turn where the session is; 0: before the first")
+    can_redo: bool = False
+    parent: Parent | None = Field(None, description="What it is a branch of")
     messages: list[Any] | None = None
 
 
@@ -114,6 +124,9 @@ class TurnSummary(BaseModel):
     id: str
     session_id: str
     n: int
+    parent_id: str | None = Field(description="The turn that it follows")
+    limb: bool = Field(description="Whether a rewind left it behind; it can be gone back to")
+    kind: str = Field(description="ask, execute (a cell of the user's) or edit (what the user did by themselves)")
     status: str
     query: str
     answer: str | None
@@ -133,7 +146,15 @@ class TurnRow(TurnSummary):
 
 
 def turn_row(turn: Turn, **more: Any) -> TurnRow:
-    return TurnRow(**turn.model_dump(include=set(TurnRow.model_fields) - {"cells", "artifacts", "approvals"}), **more)
+    return TurnRow(**_of_turn(turn), **more)
+
+
+def turn_summary(turn: Turn) -> TurnSummary:
+    return TurnSummary(**_of_turn(turn))
+
+
+def _of_turn(turn: Turn) -> dict[str, Any]:
+    return {**turn.model_dump(include=set(TurnSummary.model_fields) - {"kind"}), "kind": turn.request.kind}
 
 
 class ArtifactList(BaseModel):

@@ -124,8 +124,23 @@ async def detail(call: Call, session: Session, **more: Any) -> SessionDetail:
     unread = await rows.recent(session.id, f"unread:{user}", lambda: rows.unread(session.id, user)) if user else 0
     state = await rows.recent(session.id, "state", lambda: _state(call, session))
     fields = session.model_dump(include=set(SessionDetail.model_fields))
-    told = {"kernel_status": kernel_status(call, session), "variables": variables, "unread": unread, "state": state}
+    told: dict[str, Any] = {
+        "kernel_status": kernel_status(call, session),
+        "variables": variables,
+        "unread": unread,
+        "state": state,
+    }
+    if session.parent_session_id is not None:
+        told["parent"] = {"session_id": session.parent_session_id, "turn": session.parent_turn or 0}
+    if session.head_turn_id is not None:
+        told["head_turn"] = await rows.recent(session.id, "head", lambda: _head(call, session))
+    told["can_redo"] = bool(session.redo)
     return SessionDetail(**{**fields, **told, **more})
+
+
+async def _head(call: Call, session: Session) -> int:
+    assert session.head_turn_id is not None
+    return (await call.app.rows.turn(session.head_turn_id)).n
 
 
 async def _state(call: Call, session: Session) -> SessionState:

@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 from cellwright.extension import sse
 from cellwright.extension.endpoint import Call, Route, Streamed
-from cellwright.extension.handlers.models import Body, Page, PendingApproval, Query, TurnRow, TurnSummary, turn_row
+from cellwright.extension.handlers.models import (
+    Body,
+    Page,
+    PendingApproval,
+    Query,
+    TurnRow,
+    TurnSummary,
+    turn_row,
+    turn_summary,
+)
 from cellwright.notebooks.outputs import inline, references
 from cellwright.server import events as e
 from cellwright.server.app import Cellwright
@@ -235,7 +244,7 @@ async def logged(call: Call) -> LogPage:
 async def list_turns(call: Call) -> TurnList:
     session = await call.session()
     found, total = await call.app.rows.turns(session.id, call.query.limit, call.query.offset)
-    rows = [TurnSummary(**turn.model_dump(include=set(TurnSummary.model_fields))) for turn in found]
+    rows = [turn_summary(turn) for turn in found]
     return TurnList(turns=rows, total=total, limit=call.query.limit, offset=call.query.offset)
 
 

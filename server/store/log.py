@@ -101,6 +101,32 @@ class Log:
             await self._project(connection, record)
         return records
 
+    async def append_past(
+        self, session_id: SessionId, events: Sequence[tuple[datetime, Event]], within: postgres.Connection
+    ) -> None:
+        """Appends events with the times that they had, and all that they describe: a session that begins with a past.
+
+        Nobody is woken: the session is not there before the transaction ends.
+        """
+        last = await within.fetchval(
+            SQL.append_past,
+            session_id,
+            [event.turn_id for _, event in events],
+            [event.type for _, event in events],
+            [event.model_dump(mode="json", exclude={"turn_id", "type"}) for _, event in events],
+            [at for at, _ in events],
+        )
+        for number, (at, event) in enumerate(events, last - len(events) + 1):
+            await self._project(within, Record(session_id=session_id, seq=number, at=at, event=event))
+
+    async def on_way(
+        self, session_id: SessionId, line: Sequence[tuple[int, int]], turns: Sequence[TurnId]
+    ) -> list[Record]:
+        """The events that lead to a point of a session: those of its `turns`, and those of none on its `line`."""
+        async with postgres.acquired(self._pool) as connection:
+            rows = await connection.fetch(SQL.on_way, session_id, [list(part) for part in line], list(turns))
+        return [_record(row) for row in rows]
+
     async def read(self, session_id: SessionId, after: int = 0, limit: int = PAGE) -> list[Record]:
         """Up to `limit` events with a higher number than `after`, in order."""
         return (await self._page(session_id, after, limit, WHOLE))[0]

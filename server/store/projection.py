@@ -247,7 +247,7 @@ async def _checkpoint_created(connection: Connection, record: e.Record, event: e
         CHECKPOINTS.insert_checkpoint,
         event.checkpoint_id,
         record.session_id,
-        event.turn_id,
+        event.of_turn,
         record.seq,
         event.label,
         told,

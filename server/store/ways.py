@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cellwright.server.domain import SessionId, Summary, Turn, TurnId
+from cellwright.server.domain import Session, SessionId, Summary, Turn, TurnId
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.sessions import turn_of
 
 SQL = queries.load("rewind")
 Line = list[tuple[int, int]]
+NEVER = 1 << 31
+"""An incarnation that no kernel comes to."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,23 @@ class Run:
     turn: int
     cell_id: str
     source: str
+
+
+@dataclass(frozen=True)
+class Lives:
+    """A kernel's incarnations from the `first` on whose variables count at some point.
+
+    In those `apart`, [from, before], it lacked what it had before: what they stored is not all that there was.
+    """
+
+    first: int
+    apart: tuple[tuple[int, int], ...]
+    lost: bool
+    """Whether something was lost, and not brought back."""
+
+    def whole(self, incarnation: int) -> bool:
+        """Whether what was stored in that life is all that there was."""
+        return not any(start <= incarnation < end for start, end in self.apart)
 
 
 @dataclass(frozen=True)
@@ -73,18 +92,31 @@ class Ways:
         there = last.before
         return Way(session_id, tuple(turns), there.line, there.revision, there.workspace_version)
 
+    async def now(self, session: Session) -> Way:
+        """The way to where the session is: also in the middle of a turn, and behind what the user did since."""
+        async with postgres.acquired(self._pool) as connection:
+            line = await connection.fetchval(SQL.line_now, session.id)
+        turns = await self._turns(session.id, session.head_turn_id)
+        return Way(session.id, turns, _line(line), session.revision, session.workspace_version)
+
+    async def at(self, row: Any) -> Way:
+        """The way to the point at which a checkpoint was made, by its row."""
+        turns = await self._turns(row["session_id"], row["turn_id"])
+        about = row["metadata"]
+        return Way(row["session_id"], turns, _line(about["line"]), row["revision"], about["workspace_version"])
+
     async def _turns(self, session_id: SessionId, turn_id: TurnId | None) -> tuple[Turn, ...]:
         async with postgres.acquired(self._pool) as connection:
             return tuple(turn_of(row) for row in await connection.fetch(SQL.way, session_id, turn_id))
 
-    async def runs(self, way: Way, since_incarnation: int) -> list[Run]:
-        """Cells that ran well on the way, in order, in kernels whose variables were not lost since."""
+    async def runs(self, way: Way, lives: Lives) -> list[Run]:
+        """Cells that ran well on the way, in order, in lives of the kernel that count."""
         async with postgres.acquired(self._pool) as connection:
             rows = await connection.fetch(SQL.runs_of_way, way.ids)
         return [
             Run(str(row["execution_id"]), TurnId(str(row["turn_id"])), row["n"], row["cell_id"], row["source"])
             for row in rows
-            if row["kernel_incarnation"] >= since_incarnation
+            if row["kernel_incarnation"] >= lives.first
         ]
 
     async def outputs(self, runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
@@ -94,28 +126,38 @@ class Ways:
             rows = await connection.fetch(SQL.outputs_of_runs, turns, executions)
         return {row["execution_id"]: row["outputs"] for row in rows}
 
-    async def floor(self, way: Way, *, through_death: bool = False) -> int:
-        """The first incarnation of the kernel whose variables were there at the end of the way.
+    async def lives(self, way: Way, *, through_death: bool = False) -> Lives:
+        """The kernel's lives that count at the end of the way.
 
-        Where the kernel had died by then, that is one that never was; `through_death` looks at what there was before.
+        Where the kernel had died by then, none does; `through_death` looks at what there was before the last loss.
         """
         async with postgres.acquired(self._pool) as connection:
             rows = await connection.fetch(SQL.kernel_changes, way.session_id, [list(part) for part in way.line])
-        floor, dead = 0, None
+        floors: list[tuple[int, bool]] = [(0, False)]
+        apart: list[tuple[int, int]] = []
+        dead: int | None = None
         for row in rows:
             if row["status"] == "died":
                 dead = row["incarnation"]
             elif row["status"] == "restored":
                 dead = None
-            elif row["status"] in ("restarted", "idle") and (row["lost"] or row["status"] == "idle"):
-                floor, dead = row["incarnation"], None
-        return floor if dead is None or through_death else dead + 1
+                if row["recovered"] and floors[-1][1]:
+                    apart.append((floors.pop()[0], row["incarnation"]))
+            elif row["status"] == "idle" or (row["status"] == "restarted" and row["lost"]):
+                floors.append((row["incarnation"], row["status"] == "restarted"))
+                dead = None
+        if dead is not None:
+            return Lives(floors[-1][0] if through_death else dead + 1, tuple(apart), lost=True)
+        if through_death and floors[-1][1]:
+            return Lives(floors[-2][0], (*apart, (floors[-1][0], NEVER)), lost=True)
+        return Lives(floors[-1][0], tuple(apart), lost=floors[-1][1])
 
-    async def checkpoint(self, way: Way, since_incarnation: int) -> tuple[Any, int] | None:
-        """The row of the last checkpoint on the way, and the number of its turn."""
+    async def checkpoint(self, way: Way, lives: Lives) -> tuple[Any, int] | None:
+        """The row of the last checkpoint on the way that holds all there was, and the number of its turn."""
         async with postgres.acquired(self._pool) as connection:
-            row = await connection.fetchrow(SQL.checkpoint_on_way, way.ids, since_incarnation)
-        return None if row is None else (row, row["n"])
+            rows = await connection.fetch(SQL.checkpoints_on_way, way.ids, lives.first)
+        found = next((row for row in rows if lives.whole(row["incarnation"])), None)
+        return None if found is None else (found, found["n"])
 
     async def context(self, way: Way) -> tuple[dict[str, Any], Summary | None]:
         """The session's facts and summary at the end of the way."""
@@ -145,3 +187,7 @@ class Ways:
         async with postgres.acquired(self._pool) as connection:
             rows = await connection.fetch(SQL.left_behind, [turn.id for turn in turns])
         return [(row["n"], row["source"]) for row in rows]
+
+
+def _line(parts: Any) -> Line:
+    return [(first, last) for first, last in parts]

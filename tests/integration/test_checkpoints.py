@@ -93,6 +93,7 @@ async def test_a_session_sleeps_and_wakes(talk: Talk) -> None:
 
 async def test_what_did_not_change_is_stored_once(talk: Talk) -> None:
     """Large tables and buffers are objects of their own: the second checkpoint adds next to nothing."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
     await talk.run(NAMESPACE)
     created = []
     for source in ("number = 4", "number = 5"):

@@ -17,7 +17,7 @@ from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.copies import CopyRefused
 from cellwright.kernels.errors import KernelNotStarted
 from cellwright.kernels.inside.keeping import Keeping
-from cellwright.kernels.sessions import COPIES, SessionKernels
+from cellwright.kernels.sessions import SessionKernels
 from jupyter_client.asynchronous.client import AsyncKernelClient
 
 from tests.integration.conftest import run
@@ -171,7 +171,7 @@ async def test_again_and_again(kernels: SessionKernels) -> None:
     for _ in range(8):
         await kernels.go_back("s", await kernels.copy("s"))
         seen.append([int(number) for number in (await ok(kernels, measure))[0]["text"].split()])
-    assert len(kernels.copies("s")) == COPIES
+    assert len(kernels.copies("s")) == 3
     descriptors, stack, threads = zip(*seen, strict=True)
     # A client's connection more or less, as it comes and goes.
     assert max(descriptors) - min(descriptors) <= 3, descriptors

@@ -250,3 +250,129 @@ async def test_a_notebook_that_was_adopted(app: Cellwright, model: Any, root: An
     assert after.cells == before.cells
     assert {left.name for left in told.files.left} == {"new.txt", "other.txt"}
     assert after.files == {"new.txt": "n", "other.txt": "changed"}
+
+
+async def branch(talk: Talk, **more: Any) -> Talk:
+    generation = await talk.app.turns.owned(talk.session.id)
+    made = await talk.app.branches.make(await talk.refresh(), OWNER, OWNER, generation, **more)
+    return Talk(talk.app, made, talk.model)
+
+
+def same(one: Seen, other: Seen) -> bool:
+    """Whether two sessions show the same, the notebook's own cells by what they hold."""
+    return (one.messages, one.cells, one.files, one.artifacts, one.facts) == (
+        other.messages,
+        other.cells,
+        other.files,
+        other.artifacts,
+        other.facts,
+    )
+
+
+async def test_a_branch_has_all_that_there_was(talk: Talk) -> None:
+    """Conversation, notebook, files, artifacts and variables as after that turn, and a kernel of its own."""
+    seen = await three_turns(talk)
+    child = await branch(talk, from_turn=2, title="Other")
+    there = await look(child)
+    assert same(there, seen[2])
+    assert (child.session.parent_session_id, child.session.parent_turn) == (talk.session.id, 2)
+    ran = await child.run("print(x, __import__('os').getcwd())")
+    shown = next(event.outputs[0]["text"] for event in ran if event.type == "cell.completed")
+    assert shown.startswith("2 ")
+    assert shown.strip().endswith(child.session.workspace)
+    assert await look(talk) == seen[3]
+
+
+async def test_parent_and_branch_change_independently(talk: Talk) -> None:
+    """What one does afterwards, the other does not see; each can undo by itself, and be deleted."""
+    seen = await three_turns(talk)
+    child = await branch(talk)
+    await child.ask("mine", cell("x = 'child'\nopen('child.txt', 'w').write('c')", "step 4"), Say("ok"))
+    await settled(child)
+    assert await look(talk) == seen[3]
+    await talk.ask("theirs", cell("x = 'parent'", "step 4"), Say("ok"))
+    await settled(talk)
+    assert await value_of(child, "x") == "'child'"
+    await go(child, "undo", 1)
+    assert same(await look(child), seen[1])
+    assert await value_of(child, "x") == "1"
+    await talk.app.sessions.delete(await talk.refresh())
+    await go(child, "redo")
+    assert await value_of(child, "x") == "'child'"
+    assert (await look(child)).files["child.txt"] == "c"
+
+
+async def test_a_branch_costs_no_more_tokens(talk: Talk) -> None:
+    """What the parent's turns cost is not counted a second time."""
+    await talk.ask("q", Say("one"))
+    used = await talk.app.used(OWNER, "session", None, None)
+    child = await branch(talk)
+    assert [(row.prompt_tokens, row.calls) for row in await talk.app.used(OWNER, "session", None, None)] == [
+        (row.prompt_tokens, row.calls) for row in used
+    ]
+    assert child.session.usage.calls == 0
+
+
+async def test_a_named_checkpoint(talk: Talk) -> None:
+    """A point with a name holds all that there was; facts come back as asked."""
+    await talk.ask("q", cell("x = 1\nopen('a.txt', 'w').write('1')", "one"), Say("one"))
+    await talk.app.memory.change(talk.session, {"unit": "kg", "by": "me"}, "merge", OWNER)
+    generation = await talk.app.turns.owned(talk.session.id)
+    point = await talk.app.points.make(await talk.refresh(), "good", OWNER, generation)
+    assert (point.label, "x" in point.variables) == ("good", True)
+    before = await look(talk)
+    await talk.ask("r", cell("x = 2\nopen('a.txt', 'w').write('2')", "two"), Say("two"))
+    await settled(talk)
+    await talk.app.memory.change(talk.session, {"unit": "t", "more": 1}, "merge", OWNER)
+    assert [p.label for p in (await talk.app.points.page(talk.session, 10, 0))[0]] == ["good"]
+    told = await talk.app.points.restore(await talk.refresh(), point.id, "merge", [], OWNER, generation)
+    assert told.to_turn == before.facts.get("turn", told.to_turn)
+    after = await look(talk)
+    assert (after.messages, after.cells, after.files, after.variables) == (
+        before.messages,
+        before.cells,
+        before.files,
+        before.variables,
+    )
+    assert after.facts == {"unit": "kg", "by": "me", "more": 1}
+    await talk.app.points.restore(await talk.refresh(), point.id, "selective", ["by"], OWNER, generation)
+    with pytest.raises(NotFound):
+        await talk.app.points.restore(await talk.refresh(), point.id, "selective", ["no"], OWNER, generation)
+
+
+@pytest.mark.parametrize("recovery", ["ask", "auto"])
+async def test_after_a_kernels_death(talk: Talk, recovery: str) -> None:
+    """What a kernel held that died comes back when asked for, or by itself: stored variables, and the cells since."""
+    object.__setattr__(talk.app.settings, "recovery", recovery)
+    await talk.run("x = [1, 2, 3]")
+    await settled(talk)
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    await talk.run("y = sum(x)\ny")
+    ended = await talk.run("z = 1\nimport os; os._exit(1)")
+    assert any(event.type == "kernel.changed" and event.status == "died" for event in await talk.events())
+    assert ended[-1].type == "turn.completed"
+    await settled(talk)
+    if recovery == "ask":
+        told = await talk.app.life.recover(await talk.refresh(), "safe")
+        assert told.means == ["stored", "rerun"]
+        assert [(again.source, again.verdict) for again in told.ran_again] == [("y = sum(x)\ny", "same")]
+    await talk.run("w = (x, y)")
+    assert await value_of(talk, "w") == "([1, 2, 3], 6)"
+    with pytest.raises(Conflict):
+        await talk.app.life.recover(await talk.refresh(), "safe")
+
+
+async def test_recovery_after_others_have_run(talk: Talk) -> None:
+    """Asked for later, what was lost comes back together with what was made since."""
+    await talk.run("x = 1")
+    await talk.run("import os; os._exit(1)")
+    await settled(talk)
+    await talk.run("y = 2")
+    await settled(talk)
+    told = await talk.app.life.recover(await talk.refresh(), "safe")
+    assert not told.missing
+    assert await value_of(talk, "(x, y)") == "(1, 2)"
+    await talk.run("z = x + y")
+    await settled(talk)
+    await go(talk, "undo")
+    assert await value_of(talk, "(x, y)") == "(1, 2)"

@@ -112,3 +112,6 @@ WHERE session_id = $1 AND status = 'ready' AND NOT limb
 
 -- name: count_access
 UPDATE artifacts SET access_count = access_count + 1, last_accessed = now() WHERE id = $1;
+
+-- name: set_created
+UPDATE artifacts SET created_at = $2 WHERE id = $1;

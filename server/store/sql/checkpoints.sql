@@ -1,6 +1,23 @@
 -- name: insert_checkpoint
 INSERT INTO checkpoints (id, session_id, turn_id, seq, revision, label, variables, size_bytes, metadata, created_at)
-SELECT $1, $2, $3, $4, revision, $5, $6, $7, $8, $9 FROM sessions WHERE id = $2;
+SELECT $1, $2, $3, $4, revision, $5, $6, $7,
+    $8::jsonb || jsonb_build_object('line', cut_line(line, $4), 'workspace_version', workspace_version), $9
+FROM sessions WHERE id = $2;
+
+-- name: named
+SELECT c.*, t.n FROM checkpoints c LEFT JOIN turns t ON t.id = c.turn_id
+WHERE c.session_id = $1 AND c.metadata ->> 'kind' = 'named' ORDER BY c.seq DESC LIMIT $2 OFFSET $3;
+
+-- name: count_named
+SELECT count(*) FROM checkpoints WHERE session_id = $1 AND metadata ->> 'kind' = 'named';
+
+-- name: any_checkpoint
+SELECT c.*, t.n FROM checkpoints c LEFT JOIN turns t ON t.id = c.turn_id
+WHERE c.id = $1 AND c.metadata ->> 'kind' = 'named';
+
+-- name: of_turns
+SELECT * FROM checkpoints WHERE turn_id = ANY ($1::uuid[]) AND metadata ->> 'kind' IN ('turn', 'named')
+  AND (metadata ->> 'incarnation')::integer >= $2 ORDER BY seq;
 
 -- name: refer
 INSERT INTO object_refs (sha256, session_id, holder)

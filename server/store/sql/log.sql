@@ -13,6 +13,24 @@ WITH taken AS (
 SELECT seq, at, pg_notify('cellwright_events', $1 || ':' || seq || ':' || ($4::text[])[cardinality($4::text[])])
 FROM taken;
 
+-- name: append_past
+-- The same for events that were, with their times: a branch begins with those of its parent.
+WITH taken AS (
+    UPDATE sessions SET seq = seq + cardinality($3::text[]) WHERE id = $1 RETURNING seq
+), written AS (
+    INSERT INTO events (session_id, seq, turn_id, type, payload, at)
+    SELECT $1, taken.seq - cardinality($3::text[]) + e.n, e.turn_id, e.type, e.payload, e.at
+    FROM taken, unnest($2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
+        WITH ORDINALITY AS e (turn_id, type, payload, at, n)
+)
+SELECT seq FROM taken;
+
+-- name: on_way
+-- The events that lead to a point: those of its turns, and those of none that lie on its line.
+SELECT session_id, seq, turn_id, type, payload, at FROM events
+WHERE session_id = $1 AND CASE WHEN turn_id IS NULL THEN on_line(seq, $2::jsonb) ELSE turn_id = ANY ($3::uuid[]) END
+ORDER BY seq;
+
 -- name: session_exists
 SELECT generation FROM sessions WHERE id = $1;
 

@@ -7,6 +7,9 @@ WITH RECURSIVE path AS (
 )
 SELECT * FROM path ORDER BY n;
 
+-- name: line_now
+SELECT cut_line(line, seq) FROM sessions WHERE id = $1;
+
 -- name: runs_of_way
 -- Cells that ran well in these turns, in order.
 SELECT r.execution_id, r.turn_id, t.n, r.cell_id, r.source, r.kernel_incarnation
@@ -19,15 +22,16 @@ WHERE turn_id = ANY ($1::uuid[]) AND type = 'cell.completed' AND payload ->> 'ex
 
 -- name: kernel_changes
 SELECT seq, payload ->> 'status' AS status, (payload ->> 'incarnation')::integer AS incarnation,
-    (payload ->> 'variables_lost')::boolean AS lost
+    (payload ->> 'variables_lost')::boolean AS lost, coalesce((payload ->> 'recovered')::boolean, false) AS recovered
 FROM events WHERE session_id = $1 AND type = 'kernel.changed' AND on_line(seq, $2::jsonb) ORDER BY seq;
 
--- name: checkpoint_on_way
--- The last one after which no kernel lost its variables, of those kept with the turns of the way.
-SELECT c.*, t.n FROM checkpoints c JOIN turns t ON t.id = c.turn_id
+-- name: checkpoints_on_way
+-- Those kept with the turns of the way, the last first.
+SELECT c.*, t.n, (c.metadata ->> 'incarnation')::integer AS incarnation
+FROM checkpoints c JOIN turns t ON t.id = c.turn_id
 WHERE c.turn_id = ANY ($1::uuid[]) AND c.metadata ->> 'kind' IN ('turn', 'named')
   AND (c.metadata ->> 'incarnation')::integer >= $2
-ORDER BY t.n DESC, c.seq DESC LIMIT 1;
+ORDER BY t.n DESC, c.seq DESC LIMIT 100;
 
 -- name: context_on_line
 SELECT payload FROM events

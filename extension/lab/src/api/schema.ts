@@ -215,6 +215,32 @@ export interface components {
             n: number;
         };
         /**
+         * CellsMoved
+         * @description What a rewind does to the notebook, by cell id.
+         */
+        CellsMoved: {
+            /**
+             * Added
+             * @default []
+             */
+            added: string[];
+            /**
+             * Changed
+             * @default []
+             */
+            changed: string[];
+            /**
+             * Deleted
+             * @default []
+             */
+            deleted: string[];
+            /**
+             * Moved
+             * @default []
+             */
+            moved: string[];
+        };
+        /**
          * Chat
          * @description `useChat`'s body, or the plain one: `message` and what belongs to it.
          */
@@ -284,6 +310,17 @@ export interface components {
         CheckList: {
             /** Checks */
             checks: components["schemas"]["Check"][];
+        };
+        /** CheckpointList */
+        CheckpointList: {
+            /** Checkpoints */
+            checkpoints: components["schemas"]["NamedCheckpoint"][];
+            /** Total */
+            total: number;
+            /** Limit */
+            limit: number;
+            /** Offset */
+            offset: number;
         };
         /** Clean */
         Clean: {
@@ -490,6 +527,28 @@ export interface components {
             artifact_id: string | null;
         };
         /**
+         * FilesMoved
+         * @description What a rewind does to the workspace's files, by name.
+         */
+        FilesMoved: {
+            /**
+             * Written
+             * @default []
+             */
+            written: string[];
+            /**
+             * Removed
+             * @default []
+             */
+            removed: string[];
+            /**
+             * Left
+             * @description Those that stay as they are, because no snapshot holds them
+             * @default []
+             */
+            left: components["schemas"]["LeftOut"][];
+        };
+        /**
          * Found
          * @description One place where the words stand.
          */
@@ -680,6 +739,18 @@ export interface components {
              * @default null
              */
             output_cost: number | null;
+        };
+        /**
+         * LeftOut
+         * @description A file that a snapshot does not hold, and why.
+         */
+        LeftOut: {
+            /** Name */
+            name: string;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Reason */
+            reason: string;
         };
         /**
          * Lineage
@@ -888,6 +959,55 @@ export interface components {
             /** Models */
             models: components["schemas"]["KnownModel"][];
         };
+        /** Move */
+        Move: {
+            /**
+             * To Turn
+             * @description A turn's number or id, 0 for before the first; by default one turn back, or forth
+             * @default null
+             */
+            to_turn: number | string | null;
+            /**
+             * Dry Run
+             * @description Only say what would happen
+             * @default false
+             */
+            dry_run: boolean;
+            /**
+             * Rerun
+             * @description Which cells may run again to make what is not stored: safe leaves those out that look as if they reached outside
+             * @default safe
+             * @enum {string}
+             */
+            rerun: "never" | "safe" | "all";
+        };
+        /**
+         * NamedCheckpoint
+         * @description A point with a name: the turn behind which it stands, and what it holds.
+         */
+        NamedCheckpoint: {
+            /** Id */
+            id: string;
+            /** Session Id */
+            session_id: string;
+            /** Label */
+            label: string;
+            /** Turn */
+            turn: number;
+            /** Revision */
+            revision: number;
+            /** Variables */
+            variables: string[];
+            /** Skipped */
+            skipped: components["schemas"]["Skipped"][];
+            /** Size Bytes */
+            size_bytes: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+        };
         /**
          * NewArtifact
          * @description Exactly one of text, json and data.
@@ -944,6 +1064,30 @@ export interface components {
              * @default null
              */
             expires_at: string | null;
+        };
+        /** NewBranch */
+        NewBranch: {
+            /**
+             * From Turn
+             * @description A turn's number or id; by default where the session is now
+             * @default null
+             */
+            from_turn: number | string | null;
+            /**
+             * Title
+             * @default null
+             */
+            title: string | null;
+            /**
+             * Key
+             * @default null
+             */
+            key: string | null;
+        };
+        /** NewCheckpoint */
+        NewCheckpoint: {
+            /** Label */
+            label: string;
         };
         /** NewMessage */
         NewMessage: {
@@ -1067,6 +1211,16 @@ export interface components {
             nbformat: number;
             /** Nbformat Minor */
             nbformat_minor: number;
+        };
+        /**
+         * Parent
+         * @description The session and turn that a branch began with.
+         */
+        Parent: {
+            /** Session Id */
+            session_id: string;
+            /** Turn */
+            turn: number;
         };
         /**
          * PendingApproval
@@ -1204,6 +1358,33 @@ export interface components {
              * @default null
              */
             cell_count: number | null;
+        };
+        /**
+         * RanAgain
+         * @description A cell that was run again to make what was missing, and how it compares with its record.
+         */
+        RanAgain: {
+            /** Cell Id */
+            cell_id: string;
+            /** Turn */
+            turn: number;
+            /** Source */
+            source: string;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "same" | "tolerance" | "different" | "failed" | "skipped";
+            /**
+             * Reason
+             * @default
+             */
+            reason: string;
+            /**
+             * Duration Ms
+             * @default 0
+             */
+            duration_ms: number;
         };
         /**
          * Rendered
@@ -1371,6 +1552,84 @@ export interface components {
             /** Now */
             now: string | null;
         };
+        /** Restore */
+        Restore: {
+            /**
+             * Merge
+             * @description What becomes of the session's facts: those of then, joined to those of now, or some
+             * @default replace
+             * @enum {string}
+             */
+            merge: "replace" | "merge" | "selective";
+            /**
+             * Keys
+             * @description For selective
+             * @default []
+             */
+            keys: string[];
+            /**
+             * Into
+             * @description Another session, which takes the facts over; nothing else is moved
+             * @default null
+             */
+            into: string | null;
+            /**
+             * Dry Run
+             * @default false
+             */
+            dry_run: boolean;
+            /**
+             * Rerun
+             * @default safe
+             * @enum {string}
+             */
+            rerun: "never" | "safe" | "all";
+        };
+        /**
+         * Restored
+         * @description What a restore did; null where it only took facts over into another session.
+         */
+        Restored: {
+            rewound: components["schemas"]["Rewound"] | null;
+        };
+        /**
+         * Rewound
+         * @description What a rewind does, or did.
+         */
+        Rewound: {
+            /** From Turn */
+            from_turn: number;
+            /**
+             * To Turn
+             * @description 0: before the first turn
+             */
+            to_turn: number;
+            /**
+             * Left Turns
+             * @description Turns that do not lead to the head any more; they stay in the log
+             */
+            left_turns: number[];
+            /**
+             * Back Turns
+             * @description Turns that lead to the head again
+             * @default []
+             */
+            back_turns: number[];
+            cells: components["schemas"]["CellsMoved"];
+            files: components["schemas"]["FilesMoved"];
+            variables: components["schemas"]["VariablesBack"];
+            /**
+             * Not Rewound
+             * @description What the code that is left behind did outside: that stays done
+             * @default []
+             */
+            not_rewound: string[];
+            /**
+             * Seconds
+             * @default 0
+             */
+            seconds: number;
+        };
         /** SearchResults */
         SearchResults: {
             /** Results */
@@ -1499,6 +1758,22 @@ export interface components {
             seq: number;
             /** Revision */
             revision: number;
+            /**
+             * Head Turn
+             * @description Number of the turn where the session is; 0: before the first
+             * @default 0
+             */
+            head_turn: number;
+            /**
+             * Can Redo
+             * @default false
+             */
+            can_redo: boolean;
+            /**
+             * @description What it is a branch of
+             * @default null
+             */
+            parent: components["schemas"]["Parent"] | null;
             /**
              * Messages
              * @default null
@@ -1668,6 +1943,48 @@ export interface components {
             name: string;
         };
         /**
+         * Skipped
+         * @description A variable that a checkpoint does not hold, or that could not be brought back.
+         */
+        Skipped: {
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+            /** Reason */
+            reason: string;
+        };
+        /** SnapshotList */
+        SnapshotList: {
+            /** Snapshots */
+            snapshots: components["schemas"]["SnapshotRow"][];
+            /** Total */
+            total: number;
+            /** Limit */
+            limit: number;
+            /** Offset */
+            offset: number;
+        };
+        /**
+         * SnapshotRow
+         * @description The notebook after a turn.
+         */
+        SnapshotRow: {
+            /** Revision */
+            revision: number;
+            /** Turn Id */
+            turn_id: string;
+            /** Turn */
+            turn: number;
+            /**
+             * Limb
+             * @description Whether a rewind left the turn behind
+             */
+            limb: boolean;
+            /** Created At */
+            created_at: string;
+        };
+        /**
          * Summary
          * @description What stands for a conversation's older turns in the model's sight.
          */
@@ -1776,6 +2093,21 @@ export interface components {
             session_id: string;
             /** N */
             n: number;
+            /**
+             * Parent Id
+             * @description The turn that it follows
+             */
+            parent_id: string | null;
+            /**
+             * Limb
+             * @description Whether a rewind left it behind; it can be gone back to
+             */
+            limb: boolean;
+            /**
+             * Kind
+             * @description ask, execute (a cell of the user's) or edit (what the user did by themselves)
+             */
+            kind: string;
             /** Status */
             status: string;
             /** Query */
@@ -1824,6 +2156,21 @@ export interface components {
             session_id: string;
             /** N */
             n: number;
+            /**
+             * Parent Id
+             * @description The turn that it follows
+             */
+            parent_id: string | null;
+            /**
+             * Limb
+             * @description Whether a rewind left it behind; it can be gone back to
+             */
+            limb: boolean;
+            /**
+             * Kind
+             * @description ask, execute (a cell of the user's) or edit (what the user did by themselves)
+             */
+            kind: string;
             /** Status */
             status: string;
             /** Query */
@@ -2023,6 +2370,39 @@ export interface components {
         VariableList: {
             /** Variables */
             variables: components["schemas"]["Variable"][];
+        };
+        /**
+         * VariablesBack
+         * @description How variables were brought back, or would be.
+         */
+        VariablesBack: {
+            /**
+             * Means
+             * @default []
+             */
+            means: ("none" | "fork" | "stored" | "rerun")[];
+            /**
+             * Restored
+             * @description Names that are as they were
+             * @default []
+             */
+            restored: string[];
+            /**
+             * Ran Again
+             * @default []
+             */
+            ran_again: components["schemas"]["RanAgain"][];
+            /**
+             * Missing
+             * @description What could not be brought back as it was
+             * @default []
+             */
+            missing: components["schemas"]["Skipped"][];
+            /**
+             * Seconds
+             * @default 0
+             */
+            seconds: number;
         };
     };
     responses: never;

@@ -1,0 +1,208 @@
+"""Branches: sessions that begin with what another had at some point, and go on by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cellwright.server import events as e
+from cellwright.server.artifacts import slug
+from cellwright.server.checkpoints import Checkpoints
+from cellwright.server.domain import Artifact, Session, SessionId, Usage, new_id
+from cellwright.server.errors import Conflict, NotFound
+from cellwright.server.kernel_life import workspace_of
+from cellwright.server.rewind import Rewind
+from cellwright.server.sessions import FOLDER
+from cellwright.server.snapshots import EMPTY, Snapshots
+from cellwright.server.store import postgres, queries
+from cellwright.server.store.ways import Way, Ways
+from cellwright.server.workbench import Tools
+
+SQL, ARTIFACTS, POINTS = queries.load("sessions"), queries.load("artifacts"), queries.load("checkpoints")
+LEFT_OUT = (
+    *("session.created", "session.changed", "title.changed", "session.shared", "session.branched", "head.moved"),
+    *("kernel.changed", "checkpoint.created", "notebook.saved", "notebook.failed", "usage"),
+)
+"""What is about the parent alone."""
+
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+GONE = -1
+"""The incarnation of cells whose variables were lost in the parent: a branch cannot bring them back either."""
+
+
+class Branches:
+    """Makes them. Parent and branch share what is stored, and change independently."""
+
+    def __init__(
+        self, tools: Tools, checkpoints: Checkpoints, snapshots: Snapshots, rewind: Rewind, ways: Ways,
+        pool: postgres.Pool,
+    ) -> None:  # fmt: skip
+        self._t, self._checkpoints, self._snapshots = tools, checkpoints, snapshots
+        self._rewind, self._ways, self._pool = rewind, ways, pool
+
+    async def make(
+        self,
+        session: Session,
+        owner: str,
+        by: str,
+        generation: int,
+        *,
+        from_turn: int | str | None = None,
+        title: str | None = None,
+        key: str | None = None,
+    ) -> Session:
+        """A new session with all that there was after a turn, or that there is now; its kernel starts when it is used.
+
+        Raises NotFound, Busy, or Conflict for a key in use.
+        """
+        async with self._rewind.exclusively(session.id):
+            session = await self._rewind.kept(await self._t.rows.get(session.id), by, generation)
+            way = await self._way(session, from_turn, generation)
+            return await self._made(session, way, owner, by, title, key)
+
+    async def _way(self, session: Session, from_turn: int | str | None, generation: int) -> Way:
+        if from_turn is None:
+            if session.head_turn_id is not None:
+                await self._see_variables(session, generation)
+            return await self._ways.now(session)
+        if str(from_turn) == "0":
+            way = await self._ways.to(session.id, session.head_turn_id)
+            return await self._ways.before(session.id, way.ids[0]) if way.turns else await self._ways.now(session)
+        turn = await self._rewind.turn(session, from_turn)
+        return await self._ways.to(session.id, turn.id)
+
+    async def _see_variables(self, session: Session, generation: int) -> None:
+        """Stores the variables as they are now, where that was not done after the turn: they were too many for that."""
+        connection = self._t.kernels.get(session.id)
+        assert session.head_turn_id is not None
+        async with postgres.acquired(self._pool) as database:
+            known = await database.fetch(POINTS.of_turns, [session.head_turn_id], session.kernel_incarnation)
+        if connection is not None and not known:
+            turn_id = session.head_turn_id
+            saved = await self._checkpoints.save(session, connection, "turn", of_turn=turn_id)
+            await self._t.log.append(session.id, [saved], generation=generation)
+
+    async def _made(
+        self, parent: Session, way: Way, owner: str, by: str, title: str | None, key: str | None
+    ) -> Session:
+        child = SessionId(new_id())
+        title = title or f"{parent.title[:180]} (branch)"
+        name = slug(title, 32)
+        workspace = f"{FOLDER}/{name}-{child[:6]}"
+        notebook_path = f"{workspace}/{name}.ipynb"
+        past = await self._past(parent, child, way)
+        async with self._t.log.transaction(child) as connection:
+            # What both refer to stays as long as the parent's row does.
+            if await connection.fetchrow(SQL.lock_session, parent.id) is None:
+                raise NotFound("session", parent.id)
+            made = await connection.fetchval(
+                SQL.insert_session,
+                *(child, owner, key, title, "user", parent.agent, parent.model, parent.kernel_name, notebook_path),
+                *(workspace, parent.metadata, parent.preferences),
+            )
+            if made is None:
+                raise Conflict(f"There is a session with the key {key!r} already.")
+            created = e.SessionCreated(
+                title=title, agent=parent.agent, workspace=workspace, notebook_path=notebook_path
+            )
+            origin = e.SessionBranched(direction="from", session_id=parent.id, turn=way.n, by=by)
+            await self._t.log.append(child, [created, origin], within=connection)
+            for _, event in past:
+                if isinstance(event, e.ArtifactReady | e.FileUploaded):
+                    await self._insert(connection, event.artifact)
+            await self._t.log.append_past(child, past, connection)
+            await connection.execute(SQL.set_parent, child, parent.id, way.n)
+            branched = e.SessionBranched(direction="to", session_id=child, turn=way.n, by=by)
+            await self._t.log.append(parent.id, [branched], within=connection)
+        session = await self._t.rows.get(child)
+        files = await self._snapshots.load(child, session.workspace_version)
+        moves = self._snapshots.moves(session, EMPTY, files)
+        await self._snapshots.put_back(workspace_of(self._t.root, session), moves, files)
+        await self._t.notebooks.save(session)
+        return await self._t.rows.get(child)
+
+    async def _past(self, parent: Session, child: SessionId, way: Way) -> list[tuple[Any, e.Event]]:
+        """The parent's events up to the point, as the branch's own, with the variables that are stored on the way."""
+        lives = await self._ways.lives(way)
+        records = [
+            record
+            for record in await self._t.log.on_way(parent.id, way.line, way.ids)
+            if record.event.type not in LEFT_OUT and not _of_rewind(record.event)
+        ]
+        async with postgres.acquired(self._pool) as database:
+            rows = await database.fetch(POINTS.of_turns, way.ids, lives.first)
+        events: list[tuple[Any, e.Event]] = [(record.at, _inherited(record.event, lives.first)) for record in records]
+        whole = [row for row in rows if lives.whole(row["metadata"]["incarnation"])]
+        events += [(row["created_at"], _stored(row)) for row in whole]
+        return await asyncio.to_thread(_renamed, events, parent.id, child)
+
+    async def _insert(self, connection: postgres.Connection, artifact: Artifact) -> None:
+        await connection.execute(
+            ARTIFACTS.insert_artifact,
+            *(artifact.id, artifact.session_id, artifact.turn_id, artifact.message_id, artifact.cell_id),
+            *(artifact.name, artifact.file_type, artifact.kind, artifact.mime_type, artifact.description),
+            *(artifact.tags, list(artifact.parents), artifact.derived_from, artifact.created_by),
+            *(artifact.metadata, artifact.expires_at),
+        )
+        await connection.execute(ARTIFACTS.set_created, artifact.id, artifact.created_at)
+
+
+def _of_rewind(event: e.Event) -> bool:
+    """Whether an event only repeats what the way holds anyway: the cells that a head's move put back."""
+    return isinstance(event, e.CellsEdited) and event.turn_id is None and event.author == "cellwright"
+
+
+def _inherited(event: e.Event, floor: int) -> e.Event:
+    """An event as a branch has it: paid for in the parent, and of a kernel before its first."""
+    match event:
+        case e.MessageCompleted():
+            return event.model_copy(update={"usage": Usage()})
+        case e.CellStarted(kernel_incarnation=incarnation):
+            return event.model_copy(
+                update={"kernel_id": None, "kernel_incarnation": 0 if incarnation >= floor else GONE}
+            )
+    return event
+
+
+def _stored(row: Any) -> e.CheckpointCreated:
+    """A checkpoint of the parent's as the branch's: without the working directory, which is another there."""
+    told = row["variables"]
+    return e.CheckpointCreated(
+        of_turn=row["turn_id"],
+        checkpoint_id=str(row["id"]),
+        kind="turn",
+        label=None,
+        incarnation=0,
+        kept=told["kept"],
+        skipped=told["skipped"],
+        size_bytes=row["size_bytes"],
+        new_bytes=0,
+        seconds=0.0,
+        manifest={**told["manifest"], "cwd": None},
+    )
+
+
+def _renamed(events: Sequence[tuple[Any, e.Event]], parent: SessionId, child: SessionId) -> list[tuple[Any, e.Event]]:
+    """Events with new ids for all that has a row of its own: turns, messages, runs of cells, artifacts."""
+    names: dict[str, str] = {parent: child}
+    for _, event in events:
+        match event:
+            case e.TurnQueued():
+                names |= {event.turn_id: new_id(), event.message.id: new_id()}
+            case e.MessageCompleted():
+                names[event.message.id] = new_id()
+            case e.CellStarted():
+                names[event.execution_id] = new_id()
+            case e.ArtifactReady() | e.FileUploaded():
+                names[event.artifact.id] = new_id()
+            case e.CheckpointCreated():
+                names[event.checkpoint_id] = new_id()
+
+    def renamed(event: e.Event) -> e.Event:
+        text = UUID.sub(lambda found: names.get(found[0], found[0]), event.model_dump_json())
+        return e.EVENT.validate_python(json.loads(text))
+
+    return [(at, renamed(event)) for at, event in events]
