@@ -55,7 +55,12 @@ class CellwrightApp(ExtensionApp):
         root = Path(getattr(server.contents_manager, "root_dir", None) or server.root_dir)
         contents = PlainContents(server.contents_manager)
         self.cellwright = Cellwright(
-            settings, server.kernel_manager, contents, root, getattr(server, "connection_url", None)
+            settings,
+            server.kernel_manager,
+            contents,
+            root,
+            getattr(server, "connection_url", None),
+            server.session_manager,
         )
         merge_saves(server.contents_manager, contents, lambda: None if self.tabs is None else self.cellwright)
         free = not self.cellwright.folder.in_use()

@@ -40,9 +40,19 @@ class SessionKernels:
     """Starts, finds, adopts and ends kernels by session id. Kernels that `keeping` names outlive this process."""
 
     def __init__(
-        self, manager: Any, keeping: Keeping | None, default_name: str, warm: int = 0, copies: int = 3
+        self,
+        manager: Any,
+        keeping: Keeping | None,
+        default_name: str,
+        warm: int = 0,
+        copies: int = 3,
+        shown: Any = None,
     ) -> None:
-        """`warm` kernels are started beforehand; of each kernel the newest `copies` are kept."""
+        """`warm` kernels are started beforehand; of each kernel the newest `copies` are kept.
+
+        `shown` is Jupyter's own session manager, which knows the notebooks that show a kernel.
+        """
+        self._shown = shown
         self.manager, self.keeping, self.default_name = manager, keeping, default_name
         self._most_copies = copies
         self._connections: dict[str, KernelConnection] = {}
@@ -265,6 +275,12 @@ class SessionKernels:
     async def take_over(self, name: str, session_id: str) -> None:
         """Gives a session the kernel that goes by `name`, and ends the one that it had."""
         connection = self._connections.pop(name)
+        former = self._connections.get(session_id)
+        if former is not None and self._shown is not None:
+            # Notebooks that show the old one show the new one: to them it is a change of kernel, not a death.
+            for shown in await ensure_async(self._shown.list_sessions()):
+                if shown["kernel"]["id"] == former.kernel_id:
+                    await ensure_async(self._shown.update_session(shown["id"], kernel_id=connection.kernel_id))
         await self.end(session_id)
         await self._drop(session_id)
         self._connections[session_id] = connection

@@ -114,9 +114,16 @@ class Cellwright:
     cleaner: Cleaner
 
     def __init__(
-        self, settings: Settings, kernel_manager: Any, contents: Contents, root: Path, url: str | None = None
+        self,
+        settings: Settings,
+        kernel_manager: Any,
+        contents: Contents,
+        root: Path,
+        url: str | None = None,
+        jupyter_sessions: Any = None,
     ) -> None:
         self.settings, self.root, self._url = settings, root, url
+        self._jupyter_sessions = jupyter_sessions
         self._kernel_manager, self._contents = kernel_manager, contents
         self.folder = DataFolder(settings.data_dir)
         self._postgres: EmbeddedPostgres | None = None
@@ -169,6 +176,7 @@ class Cellwright:
             settings.kernel_name,
             settings.warm_kernels,
             settings.live_copies,
+            self._jupyter_sessions,
         )
         self._checkpoints = Checkpoints(
             self._pool, self.artifacts, settings.data_dir / "exchange", settings.checkpoint_limit_bytes

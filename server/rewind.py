@@ -51,7 +51,16 @@ KEPT_TURNS = 50
 """Turns of a session whose variables stay stored; older ones come back by running cells again."""
 
 Why = Literal["undo", "redo", "restore"]
-To = int | str | Way | None
+
+
+@dataclass(frozen=True)
+class Before:
+    """The beginning of a turn, by its number or id: with what the user did since the one before it."""
+
+    turn: int | str
+
+
+To = int | str | Before | Way | None
 """A turn by its number or id, a point, or nothing: one turn back, or forth."""
 
 OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES)
@@ -169,6 +178,11 @@ class Rewind:
             return to, []
         here = await self._ways.to(session.id, session.head_turn_id)
         left = [] if session.head_turn_id is None else [session.head_turn_id]
+        if isinstance(to, Before):
+            asked = await self.turn(session, to.turn)
+            if asked.id not in here.ids:
+                raise Conflict(f"Turn {asked.n} does not lead to where the session is.")
+            return await self._ways.before(session.id, asked.id), [*session.redo, *left]
         if to is not None:
             turn = None if str(to) == "0" else await self.turn(session, to)
             place = -1 if turn is None else here.ids.index(turn.id) if turn.id in here.ids else None

@@ -50,6 +50,13 @@ class Page(Query):
         return self
 
 
+class Parent(BaseModel):
+    """The session and turn that a branch began with."""
+
+    session_id: str
+    turn: int
+
+
 class SessionRow(BaseModel):
     """A session in a list."""
 
@@ -66,6 +73,7 @@ class SessionRow(BaseModel):
     unread: int = Field(description="Answers since you last looked")
     access: str = Field(description="own; or what it is shared with you for: read, write")
     metadata: dict[str, Any]
+    parent: Parent | None = Field(None, description="What it is a branch of")
     created_at: datetime
     updated_at: datetime
     last_activity: datetime
@@ -78,13 +86,6 @@ class SessionState(BaseModel):
     current_operation: str | None = Field(description="queued, running or waiting for approval; null at rest")
     last_code: str | None
     last_output: str | None = Field(description="In words, as the model was told")
-
-
-class Parent(BaseModel):
-    """The session and turn that a branch began with."""
-
-    session_id: str
-    turn: int
 
 
 class SessionDetail(SessionRow):
@@ -100,13 +101,19 @@ class SessionDetail(SessionRow):
     revision: int
     head_turn: int = Field(0, description="Number of the turn where the session is; 0: before the first")
     can_redo: bool = False
-    parent: Parent | None = Field(None, description="What it is a branch of")
     messages: list[Any] | None = None
 
 
 def row_of(session: Session, kernel_status: str, unread: int) -> dict[str, Any]:
     fields = session.model_dump(include=set(SessionRow.model_fields))
-    return {**fields, "kernel_status": kernel_status, "unread": unread}
+    return {**fields, "parent": parent_of(session), "kernel_status": kernel_status, "unread": unread}
+
+
+def parent_of(session: Session) -> dict[str, Any] | None:
+    """What a session is a branch of."""
+    if session.parent_session_id is None:
+        return None
+    return {"session_id": session.parent_session_id, "turn": session.parent_turn or 0}
 
 
 class PendingApproval(BaseModel):

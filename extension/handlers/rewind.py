@@ -13,7 +13,7 @@ from cellwright.server.domain import Rewound
 from cellwright.server.errors import Invalid, NotFound
 from cellwright.server.named import Merge, NamedCheckpoint
 from cellwright.server.revival import Again
-from cellwright.server.rewind import Why
+from cellwright.server.rewind import Before, Why
 from pydantic import BaseModel, Field
 
 TURN = r"^(\d{1,9}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
@@ -22,6 +22,9 @@ TURN = r"^(\d{1,9}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
 class Move(Body):
     to_turn: int | str | None = Field(
         None, description="A turn's number or id, 0 for before the first; by default one turn back, or forth"
+    )
+    before_turn: int | str | None = Field(
+        None, description="In place of to_turn: to where this turn was asked, to ask it otherwise"
     )
     dry_run: bool = Field(False, description="Only say what would happen")
     rerun: Again = Field(
@@ -93,7 +96,10 @@ def _named(turn: int | str | None) -> int | str | None:
 
 async def _move(call: Call, why: Why) -> Rewound:
     session, body = await call.session(), call.body
-    to = _named(body.to_turn)
+    if body.to_turn is not None and body.before_turn is not None:
+        raise Invalid("Give either to_turn or before_turn.")
+    before = _named(body.before_turn)
+    to = _named(body.to_turn) if before is None else Before(before)
     if body.dry_run:
         return await call.app.rewind.preview(session, why, to, body.rerun)
     generation = await call.app.turns.owned(session.id)

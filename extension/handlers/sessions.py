@@ -6,7 +6,16 @@ import json
 from typing import Annotated, Any
 
 from cellwright.extension.endpoint import Call, Route
-from cellwright.extension.handlers.models import Body, Page, Query, SessionDetail, SessionRow, SessionState, row_of
+from cellwright.extension.handlers.models import (
+    Body,
+    Page,
+    Query,
+    SessionDetail,
+    SessionRow,
+    SessionState,
+    parent_of,
+    row_of,
+)
 from cellwright.server import events as e
 from cellwright.server.domain import Message, Session, SessionStatus
 from cellwright.server.errors import Invalid
@@ -130,8 +139,7 @@ async def detail(call: Call, session: Session, **more: Any) -> SessionDetail:
         "unread": unread,
         "state": state,
     }
-    if session.parent_session_id is not None:
-        told["parent"] = {"session_id": session.parent_session_id, "turn": session.parent_turn or 0}
+    told["parent"] = parent_of(session)
     if session.head_turn_id is not None:
         told["head_turn"] = await rows.recent(session.id, "head", lambda: _head(call, session))
     told["can_redo"] = bool(session.redo)

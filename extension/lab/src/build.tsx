@@ -10,6 +10,7 @@ import { Api, Problem } from './api/client';
 import type { Services } from './components/services';
 import { Commands, EXPORTS } from './commands';
 import { CellwrightPanel } from './panel';
+import { rewinding } from './rewind';
 import type { Sidebar } from './sidebar';
 import { VERSION } from './version';
 
@@ -23,6 +24,12 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
     rendermime,
     trans,
     openNotebook: (session, cell) => panel.openNotebook(session, cell),
+    rewind: rewinding({
+      services: () => services,
+      trans,
+      open: session => panel.open(session),
+      write: query => panel.write(query)
+    }),
     insertCode: async source => {
       const shown = notebooks?.currentWidget;
       await shown?.context.ready;
@@ -40,7 +47,6 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
     themes,
     documents,
     notebooks,
-    app,
     cells: notebooks ? new ActiveCellManager({ tracker: notebooks, shell: app.shell }) : null,
     user: app.serviceManager.user.identity?.username ?? '',
     follow: tracker => sidebar.follow(tracker),
@@ -88,7 +94,15 @@ async function check(api: Api, sidebar: Sidebar): Promise<void> {
 function menu({ commands }: JupyterFrontEnd): Menu {
   const made = new Menu({ commands });
   made.addClass('jp-Cellwright-menu');
-  for (const command of [Commands.notebook, Commands.stop, Commands.restart, Commands.link]) {
+  for (const command of [
+    Commands.notebook,
+    Commands.stop,
+    Commands.undo,
+    Commands.redo,
+    Commands.recover,
+    Commands.restart,
+    Commands.link
+  ]) {
     made.addItem({ command });
   }
   made.addItem({ type: 'separator' });

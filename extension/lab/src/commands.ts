@@ -6,6 +6,7 @@ import type { CodeCell } from '@jupyterlab/cells';
 import type { IFileBrowserFactory } from '@jupyterlab/filebrowser';
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import type { TranslationBundle } from '@jupyterlab/translation';
+import { redoIcon, undoIcon } from '@jupyterlab/ui-components';
 
 import { cellwrightIcon } from './icons';
 import type { Sidebar } from './sidebar';
@@ -15,6 +16,9 @@ export namespace Commands {
   export const create = 'cellwright:new-chat';
   export const notebook = 'cellwright:open-notebook';
   export const stop = 'cellwright:stop';
+  export const undo = 'cellwright:undo';
+  export const redo = 'cellwright:redo';
+  export const recover = 'cellwright:recover-variables';
   export const explain = 'cellwright:explain-cell';
   export const fix = 'cellwright:fix-cell';
   export const output = 'cellwright:ask-output';
@@ -128,6 +132,26 @@ export function addCommands({ app, sidebar, notebooks, files, trans }: Parts): v
     label: trans.__('Stop the Agent'),
     isEnabled: () => (session()?.fold.open.length ?? 0) > 0,
     execute: () => session()?.stop()
+  });
+  commands.addCommand(Commands.undo, {
+    label: trans.__('Take the Last Turn Back'),
+    icon: undoIcon,
+    isEnabled: () => (session()?.writable ?? false) && (session()?.row?.head_turn ?? 0) > 0,
+    execute: () => sidebar.panel?.undo()
+  });
+  commands.addCommand(Commands.redo, {
+    label: trans.__('Redo the Turn That Was Taken Back'),
+    icon: redoIcon,
+    isEnabled: () => (session()?.writable ?? false) && (session()?.row?.can_redo ?? false),
+    execute: () => sidebar.panel?.redo()
+  });
+  commands.addCommand(Commands.recover, {
+    label: trans.__('Bring Lost Variables Back'),
+    isEnabled: () => session() !== null && (session()?.writable ?? false),
+    execute: () => {
+      const shown = session();
+      return shown?.api.act(shown.id, 'recover').catch(failed);
+    }
   });
   commands.addCommand(Commands.restart, {
     label: trans.__("Restart the Session's Kernel"),

@@ -2,7 +2,6 @@
 
 import type { ChatWidget, IActiveCellManager } from '@jupyter/chat';
 import { Notification, ReactWidget, type IThemeManager } from '@jupyterlab/apputils';
-import type { JupyterFrontEnd } from '@jupyterlab/application';
 import type { IDocumentManager } from '@jupyterlab/docmanager';
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import type { ISettingRegistry } from '@jupyterlab/settingregistry';
@@ -14,6 +13,7 @@ import { Problem, type Api, type Approval } from './api/client';
 import { Gallery } from './components/artifacts';
 import { Header, Suggestions, Welcome, type View } from './components/header';
 import { ServicesContext, useSignal, type Services } from './components/services';
+import { WayBack } from './components/rewound';
 import { Sessions } from './components/sessions';
 import { Variables } from './components/variables';
 import { ChatModel } from './model/chat';
@@ -28,7 +28,6 @@ import { openNotebook } from './notebook/open';
 export interface PanelOptions {
   api: Api;
   services: Services;
-  app: JupyterFrontEnd;
   themes: IThemeManager | null;
   documents: IDocumentManager;
   notebooks: INotebookTracker | null;
@@ -71,7 +70,16 @@ export class CellwrightPanel extends Widget {
     );
     layout.addWidget(this._body);
     layout.addWidget(
-      this._react(() => (this.session && this.view === 'chat' ? <Suggestions session={this.session} /> : <></>))
+      this._react(() =>
+        this.session && this.view === 'chat' ? (
+          <>
+            <WayBack session={this.session} />
+            <Suggestions session={this.session} />
+          </>
+        ) : (
+          <></>
+        )
+      )
     );
     this._sessions = this._react(() => (
       <Sessions
@@ -205,6 +213,14 @@ export class CellwrightPanel extends Widget {
     this.focusInput();
   }
 
+  /** Puts a question into the input, for the user to change and send. */
+  write(query: string): void {
+    if (this.chat) {
+      this.chat.input.value = query;
+      this.focusInput();
+    }
+  }
+
   /** Puts the cursor into the question, as soon as that is drawn. */
   focusInput(frames = 60): void {
     const chat = this._chat;
@@ -222,6 +238,14 @@ export class CellwrightPanel extends Widget {
     if (session) {
       await openNotebook(session, this.options, cell);
     }
+  }
+
+  async undo(): Promise<void> {
+    await (this.session && this.options.services.rewind.undo(this.session));
+  }
+
+  async redo(): Promise<void> {
+    await (this.session && this.options.services.rewind.redo(this.session));
   }
 
   dispose(): void {
@@ -303,7 +327,7 @@ export class CellwrightPanel extends Widget {
   }
 
   private _slash(session: SessionModel): SlashCommand[] {
-    const { trans } = this.options.services;
+    const { trans, rewind } = this.options.services;
     const last = () => session.turns.filter(turn => turn.does === 'ask').at(-1);
     return [
       { name: 'new', description: trans.__('Begin another chat'), run: () => void this.create() },
@@ -313,6 +337,8 @@ export class CellwrightPanel extends Widget {
         description: trans.__('Ask the last question again'),
         run: () => void (last() && session.ask(last()!.query, [], last()!.files))
       },
+      { name: 'undo', description: trans.__('Take the last turn back'), run: () => void rewind.undo(session) },
+      { name: 'redo', description: trans.__('Take an undo back'), run: () => void rewind.redo(session) },
       { name: 'notebook', description: trans.__('Open the notebook'), run: () => void this.openNotebook(session) },
       { name: 'variables', description: trans.__('Show the variables'), run: () => this.showView('variables') },
       { name: 'artifacts', description: trans.__('Show the artifacts'), run: () => this.showView('artifacts') },

@@ -12,6 +12,7 @@ export type SessionDetail = Schemas['SessionDetail'];
 export type Artifact = Schemas['Artifact'];
 export type Variable = Schemas['Variable'];
 export type Kernel = Schemas['Kernel'];
+export type Rewound = Schemas['Rewound'];
 export type Health = Schemas['Health'];
 export type Lineage = Schemas['Lineage'];
 export type FileRow = Schemas['FileRow'];
@@ -150,7 +151,16 @@ export class Api {
     return this.call('GET', `sessions/${id}/kernel`);
   }
 
-  act(id: string, action: 'interrupt' | 'restart' | 'hibernate' | 'wake'): Promise<Kernel> {
+  /** Moves the head; with `dry_run` it only says what that would do. */
+  move(id: string, way: 'undo' | 'redo', body: Record<string, unknown>): Promise<Rewound> {
+    return this.call('POST', `sessions/${id}/${way}`, body);
+  }
+
+  branch(id: string, body: { from_turn?: string; title?: string }): Promise<SessionDetail> {
+    return this.call('POST', `sessions/${id}/branch`, body);
+  }
+
+  act(id: string, action: 'interrupt' | 'restart' | 'hibernate' | 'wake' | 'recover'): Promise<Kernel> {
     return this.call('POST', `sessions/${id}/kernel/${action}`);
   }
 

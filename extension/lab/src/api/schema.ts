@@ -968,6 +968,12 @@ export interface components {
              */
             to_turn: number | string | null;
             /**
+             * Before Turn
+             * @description In place of to_turn: to where this turn was asked, to ask it otherwise
+             * @default null
+             */
+            before_turn: number | string | null;
+            /**
              * Dry Run
              * @description Only say what would happen
              * @default false
@@ -1725,6 +1731,11 @@ export interface components {
                 [key: string]: unknown;
             };
             /**
+             * @description What it is a branch of
+             * @default null
+             */
+            parent: components["schemas"]["Parent"] | null;
+            /**
              * Created At
              * Format: date-time
              */
@@ -1769,11 +1780,6 @@ export interface components {
              * @default false
              */
             can_redo: boolean;
-            /**
-             * @description What it is a branch of
-             * @default null
-             */
-            parent: components["schemas"]["Parent"] | null;
             /**
              * Messages
              * @default null
@@ -1833,6 +1839,11 @@ export interface components {
             metadata: {
                 [key: string]: unknown;
             };
+            /**
+             * @description What it is a branch of
+             * @default null
+             */
+            parent: components["schemas"]["Parent"] | null;
             /**
              * Created At
              * Format: date-time

@@ -6,6 +6,7 @@ import { createContext, useContext, useEffect, useReducer } from 'react';
 import type { ISignal } from '@lumino/signaling';
 
 import type { SessionModel } from '../model/session';
+import type { Rewinding } from '../rewind';
 
 export interface Services {
   rendermime: IRenderMimeRegistry;
@@ -14,6 +15,7 @@ export interface Services {
   openNotebook(session: SessionModel, cell?: string): Promise<void>;
   /** Puts code into the notebook that is in front, below its active cell. */
   insertCode(source: string): Promise<void>;
+  rewind: Rewinding;
 }
 
 export const ServicesContext = createContext<Services | null>(null);

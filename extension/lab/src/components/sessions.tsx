@@ -46,8 +46,8 @@ export function Sessions({ list, current, open, create }: SessionsProps): JSX.El
         </Note>
       )}
       <ul aria-label={trans.__('Sessions')}>
-        {list.rows.map(row => (
-          <Row key={row.id} row={row} list={list} current={row.id === current} open={open} />
+        {tree(list.rows).map(({ row, depth }) => (
+          <Row key={row.id} row={row} depth={depth} list={list} current={row.id === current} open={open} />
         ))}
       </ul>
       {list.loaded && list.rows.length === 0 && (
@@ -61,13 +61,25 @@ export function Sessions({ list, current, open, create }: SessionsProps): JSX.El
   );
 }
 
+/** Sessions with their branches below them, each as deep as it is far from its root. */
+export function tree(rows: SessionRow[]): { row: SessionRow; depth: number }[] {
+  const known = new Set(rows.map(row => row.id));
+  const of = (parent: string | null): SessionRow[] =>
+    rows.filter(row => (row.parent && known.has(row.parent.session_id) ? row.parent.session_id : null) === parent);
+  const below = (parent: string | null, depth: number): { row: SessionRow; depth: number }[] =>
+    of(parent).flatMap(row => [{ row, depth }, ...below(row.id, depth + 1)]);
+  return below(null, 0);
+}
+
 function Row({
   row,
+  depth,
   list,
   current,
   open
 }: {
   row: SessionRow;
+  depth: number;
   list: SessionList;
   current: boolean;
   open: (id: string) => void;
@@ -93,7 +105,12 @@ function Row({
   const state =
     row.kernel_status === 'busy' ? trans.__('at work') : row.status === 'hibernated' ? trans.__('asleep') : '';
   return (
-    <li data-current={current || undefined} data-session={row.id}>
+    <li
+      data-current={current || undefined}
+      data-session={row.id}
+      data-depth={depth || undefined}
+      style={{ paddingLeft: `${Math.min(depth, 6)}em` }}
+    >
       {renaming ? (
         <input
           className="jp-mod-styled"
@@ -122,7 +139,12 @@ function Row({
             )}
           </span>
           <span className="jp-Cellwright-session-about">
-            {[ago(row.last_activity), state, row.access !== 'own' ? trans.__('shared') : '']
+            {[
+              row.parent ? trans.__('from turn %1', row.parent.turn) : '',
+              ago(row.last_activity),
+              state,
+              row.access !== 'own' ? trans.__('shared') : ''
+            ]
               .filter(Boolean)
               .join(' · ')}
           </span>

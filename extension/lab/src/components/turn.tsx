@@ -5,9 +5,12 @@ import {
   addBelowIcon,
   caretRightIcon,
   copyIcon,
+  duplicateIcon,
+  editIcon,
   notebookIcon,
   refreshIcon,
-  stopIcon
+  stopIcon,
+  undoIcon
 } from '@jupyterlab/ui-components';
 import { Clipboard } from '@jupyterlab/apputils';
 import { useState } from 'react';
@@ -36,6 +39,11 @@ export interface TurnProps {
 
 function useTurn({ session, turn }: TurnProps): void {
   useSignal(session.turnChanged, changed => changed.id === turn.id);
+}
+
+/** What can be done with a turn depends on those that are open. */
+function useOpen(session: SessionModel): void {
+  useSignal(session.turnChanged, turn => turn.status !== 'running' || turn.steps.length === 0);
 }
 
 export function TurnSteps(props: TurnProps): JSX.Element {
@@ -240,8 +248,9 @@ function Doing({ session, turn }: TurnProps): JSX.Element | null {
 /** Under the answer: what the turn made, how it ended, what can be done with it. */
 export function TurnEnd(props: TurnProps): JSX.Element | null {
   useTurn(props);
+  useOpen(props.session);
   const { session, turn } = props;
-  const { trans } = useServices();
+  const { trans, rewind } = useServices();
   if (turn.status === 'queued' || turn.status === 'running') {
     return null;
   }
@@ -282,6 +291,29 @@ export function TurnEnd(props: TurnProps): JSX.Element | null {
               onClick={again}
               text={turn.status !== 'completed'}
             />
+          )}
+          {session.writable && session.fold.open.length === 0 && (
+            <>
+              {turn.does === 'ask' && (
+                <IconButton
+                  icon={editIcon}
+                  label={trans.__('Edit and ask again')}
+                  onClick={() => void rewind.askAgain(session, turn)}
+                />
+              )}
+              {session.turns.at(-1) !== turn && (
+                <IconButton
+                  icon={undoIcon}
+                  label={trans.__('Rewind to here')}
+                  onClick={() => void rewind.to(session, turn)}
+                />
+              )}
+              <IconButton
+                icon={duplicateIcon}
+                label={trans.__('Branch from here')}
+                onClick={() => void rewind.branch(session, turn)}
+              />
+            </>
           )}
         </span>
       </div>

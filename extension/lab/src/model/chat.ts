@@ -82,14 +82,18 @@ export class ChatModel extends AbstractChatModel {
 
   private _of(turn: TurnView): IMessageContent[] {
     const time = Date.parse(turn.at) / 1000;
+    const question: IMessageContent = {
+      type: 'msg',
+      id: `${turn.id}:question`,
+      body: turn.does === 'execute' ? fenced(turn.query) : turn.query,
+      time,
+      sender: this.user
+    };
+    if (turn.does === 'edit') {
+      return [question]; // The user did it by themselves: nobody answers.
+    }
     return [
-      {
-        type: 'msg',
-        id: `${turn.id}:question`,
-        body: turn.does === 'execute' ? fenced(turn.query) : turn.query,
-        time,
-        sender: this.user
-      },
+      question,
       {
         type: 'msg',
         id: turn.id,
@@ -103,6 +107,9 @@ export class ChatModel extends AbstractChatModel {
 
   private _show(turn: TurnView): void {
     const held = this.messages.find(message => message.id === turn.id);
+    if (!held && this.messages.some(message => message.id === `${turn.id}:question`)) {
+      return;
+    }
     if (!held) {
       this.messagesInserted(this.messages.length - this._shownPending.length, this._of(turn));
       return;

@@ -258,13 +258,32 @@ export class SessionModel {
     return ids;
   }
 
-  private _refold(): void {
+  /** The head is another turn: what leads to it is another past. */
+  private async _reload(): Promise<void> {
+    const [row, page] = await Promise.all([this.api.session(this.id), this.api.log(this.id)]);
+    if (this._disposed) {
+      return;
+    }
+    const last = page.events.at(-1)?.id ?? 0;
+    this.row = row;
+    this.firstTurn = page.first_turn;
+    this._log = [...(page.events as Told[]), ...this._log.filter(told => told.id! > Math.max(last, row.seq))];
+    const known = this.fold.variables !== null;
+    this._refold(false);
+    await Promise.all([this.loadArtifacts(), known ? this.loadVariables() : null]);
+    this._changed.emit();
+  }
+
+  /** `carrying` what only the former fold knows. */
+  private _refold(carrying = true): void {
     const before = this.fold;
     this.fold = new SessionFold();
     for (const told of this._log) {
       this.fold.take(told);
     }
-    this.fold.carry(before);
+    if (carrying) {
+      this.fold.carry(before);
+    }
     this._turnsReplaced.emit();
   }
 
@@ -281,6 +300,12 @@ export class SessionModel {
       if (pending) {
         this._settle(pending);
       }
+    }
+    if (told.event === 'head.moved') {
+      void this._reload();
+    }
+    if (told.event === 'turn.started' && this.row) {
+      this.row = { ...this.row, head_turn: told.data.n, can_redo: false };
     }
     if (told.event.startsWith('turn.') && this.row) {
       this.row = { ...this.row, usage: addUsage(this.row.usage, told.data.usage) };

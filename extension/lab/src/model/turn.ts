@@ -59,7 +59,7 @@ export interface TurnView {
   id: string;
   n: number;
   /** execute: a cell that was run without the model. */
-  does: 'ask' | 'execute';
+  does: 'ask' | 'execute' | 'edit';
   query: string;
   by: string;
   files: string[];

@@ -1,0 +1,112 @@
+/** Going back: what it would do is shown first, and taking it back is one click. */
+
+import { Dialog, Notification, ReactWidget, showDialog } from '@jupyterlab/apputils';
+import type { TranslationBundle } from '@jupyterlab/translation';
+
+import { Problem, type Rewound } from './api/client';
+import { ServicesContext, type Services } from './components/services';
+import { RewoundView } from './components/rewound';
+import type { SessionModel } from './model/session';
+import type { TurnView } from './model/turn';
+
+export interface Rewinding {
+  /** The session as it was at the end of a turn, after a look at what changes. */
+  to(session: SessionModel, turn: TurnView): Promise<void>;
+  /** The session as it was before a turn, with its question in the input. */
+  askAgain(session: SessionModel, turn: TurnView): Promise<void>;
+  /** A new session with what there was at the end of a turn. */
+  branch(session: SessionModel, turn: TurnView): Promise<void>;
+  /** One turn back. */
+  undo(session: SessionModel): Promise<void>;
+  /** Takes the last way back. */
+  redo(session: SessionModel): Promise<void>;
+}
+
+export interface Place {
+  services: () => Services;
+  trans: TranslationBundle;
+  open: (session: string) => Promise<unknown>;
+  /** Puts a question into the input. */
+  write: (query: string) => void;
+}
+
+export function rewinding({ services, trans, open, write }: Place): Rewinding {
+  const failed = (error: unknown) => {
+    const words = error instanceof Problem || error instanceof Error ? error.message : String(error);
+    Notification.error(words, { autoClose: 8000 });
+  };
+  const move = async (
+    session: SessionModel,
+    title: string,
+    body: Record<string, unknown>,
+    button: string
+  ): Promise<boolean> => {
+    try {
+      await session.beforeAsking?.();
+      const foretold = await session.api.move(session.id, 'undo', { ...body, dry_run: true });
+      const answer = await showDialog({
+        title,
+        body: preview(foretold, services()),
+        buttons: [Dialog.cancelButton({ label: trans.__('Cancel') }), Dialog.okButton({ label: button })]
+      });
+      if (!answer.button.accept) {
+        return false;
+      }
+      tell(await session.api.move(session.id, 'undo', body), trans);
+      return true;
+    } catch (error) {
+      failed(error);
+      return false;
+    }
+  };
+  return {
+    to: async (session, turn) => {
+      await move(session, trans.__('Rewind to turn %1?', turn.n), { to_turn: turn.id }, trans.__('Rewind'));
+    },
+    undo: async session => {
+      await move(session, trans.__('Take the last turn back?'), {}, trans.__('Take it back'));
+    },
+    askAgain: async (session, turn) => {
+      const before = { before_turn: turn.id };
+      if (await move(session, trans.__('Ask turn %1 again?', turn.n), before, trans.__('Rewind and edit'))) {
+        write(turn.query);
+      }
+    },
+    branch: async (session, turn) => {
+      try {
+        await session.beforeAsking?.();
+        const made = await session.api.branch(session.id, { from_turn: turn.id });
+        await open(made.id);
+      } catch (error) {
+        failed(error);
+      }
+    },
+    redo: async session => {
+      try {
+        await session.beforeAsking?.();
+        tell(await session.api.move(session.id, 'redo', {}), trans);
+      } catch (error) {
+        failed(error);
+      }
+    }
+  };
+}
+
+function preview(foretold: Rewound, services: Services): ReactWidget {
+  const widget = ReactWidget.create(
+    <ServicesContext.Provider value={services}>
+      <RewoundView rewound={foretold} foretold />
+    </ServicesContext.Provider>
+  );
+  widget.addClass('jp-Cellwright-rewound');
+  return widget;
+}
+
+/** What could not be brought back must be seen; all else is to be seen in the panel. */
+function tell(done: Rewound, trans: TranslationBundle): void {
+  const lost = [...done.variables.missing, ...done.files.left].map(found => found.name);
+  if (lost.length > 0) {
+    const names = lost.slice(0, 6).join(', ') + (lost.length > 6 ? '…' : '');
+    Notification.warning(trans.__('Not as it was: %1', names), { autoClose: 10_000 });
+  }
+}
