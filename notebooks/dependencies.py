@@ -175,8 +175,8 @@ def _root(node: ast.AST) -> str | None:
 def slice_for(cells: Sequence[Names], wanted: Collection[str], held: Collection[str]) -> list[int]:
     """Which of the cells that ran, in order, must run again to make the `wanted` names, by their places.
 
-    `held` are names that are there already, as they were at the end. One that a later cell touched was another value
-    when an earlier cell read it, and is made again as well.
+    `held` are names that are there already, as they were at the end. One that a cell itself touches, or a later one
+    did, was another value when the cell read it, and is made again as well.
     """
     chosen: list[int] = []
     needed = set(wanted)
@@ -186,6 +186,6 @@ def slice_for(cells: Sequence[Names], wanted: Collection[str], held: Collection[
         if cell.touches & needed:
             chosen.append(place)
             needed -= cell.makes - cell.changes - cell.reads
-            needed |= {name for name in cell.reads if name not in held or name in later}
+            needed |= {name for name in cell.reads if name not in held or name in later | cell.touches}
         later |= cell.touches
     return chosen[::-1]

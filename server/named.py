@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
 from cellwright.kernels.errors import KernelError
+from cellwright.notebooks.document import SKIP_TAG, Cell
 from cellwright.server import events as e
 from cellwright.server.checkpoints import Checkpoints
-from cellwright.server.domain import Frozen, Rewound, Session, SessionId, Skipped, new_id
+from cellwright.server.domain import (
+    FilesMoved,
+    Frozen,
+    Rewound,
+    Session,
+    SessionId,
+    Skipped,
+    VariablesBack,
+    new_id,
+)
 from cellwright.server.errors import Invalid, NotFound
 from cellwright.server.memory import Memory
+from cellwright.server.notebook_files import content
 from cellwright.server.revival import Again
 from cellwright.server.rewind import Rewind
 from cellwright.server.store import postgres, queries
@@ -83,6 +95,37 @@ class NamedCheckpoints:
             manifest={"sizes": {}},
         )
 
+    async def within(self, session: Session, label: str) -> list[e.Event]:
+        """What a turn has to say so that the point where it is has a name; raises KernelError or StoreUnavailable."""
+        files = await self._rewind.keep_files(session)
+        return [*files, await self.event(session, label)]
+
+    async def labelled(self, session: Session, label: str) -> Any:
+        """The row of the last point of that name which leads to where the session is; raises NotFound."""
+        async with postgres.acquired(self._pool) as connection:
+            row = await connection.fetchrow(SQL.by_label, session.id, label)
+            if row is None:
+                known = [found["label"] for found in await connection.fetch(SQL.labels, session.id)]
+                raise NotFound("checkpoint", f"{label}; there are: {', '.join(known) or 'none'}")
+        return row
+
+    async def take_back(self, session: Session, label: str) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
+        """Within a turn: variables and files as they were at a point, and the cells since then marked as taken back.
+
+        The conversation stays: whoever tried something is to know that they did. Raises NotFound or KernelError.
+        """
+        row = await self.labelled(session, label)
+        way = await self._ways.at(row)
+        files, back, told = await self._rewind.within(session, way)
+        before = await self._t.cells.document(session.id, way.revision)
+        tried = [
+            replace(cell.tagged(SKIP_TAG), metadata=_taken_back(cell))
+            for cell in await self._t.cells.document(session.id)
+            if cell.kind == "code" and cell.id not in before and SKIP_TAG not in cell.tags
+        ]
+        edits = [e.CellEdit(op="replace", cell_id=cell.id, cell=content(cell)) for cell in tried]
+        return files, back, [*told, *([e.CellsEdited(author="agent", edits=edits)] if edits else [])]
+
     async def page(self, session: Session, limit: int, offset: int) -> tuple[list[NamedCheckpoint], int]:
         """A page of a session's, the newest first, and how many there are."""
         async with postgres.acquired(self._pool) as connection:
@@ -144,6 +187,11 @@ class NamedCheckpoints:
                     raise NotFound("fact", key)
             then = {key: then[key] for key in keys}
         await self._memory.change(other, then, "replace" if merge == "replace" else "merge", by)
+
+
+def _taken_back(cell: Cell) -> dict[str, Any]:
+    tagged = cell.tagged(SKIP_TAG).metadata
+    return {**tagged, "cellwright": {**tagged.get("cellwright", {}), "taken_back": True}}
 
 
 def _named(row: Any) -> NamedCheckpoint:

@@ -260,6 +260,16 @@ class Rewind:
             log.info("head_moved", session_id=session.id, to=rewound.to_turn, means=back.means)
             return rewound
 
+    async def within(self, session: Session, way: Way) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
+        """Variables and files as they were at a point, for the turn that runs; and what it has to say of that."""
+        workspace = workspace_of(self._t.root, session)
+        then = await self._snapshots.load(session.id, way.workspace_version)
+        now, _ = await self._snapshots.take(session, workspace)
+        files = await self._snapshots.put_back(workspace, self._snapshots.moves(session, now, then), then)
+        plan = await self._revival.plan(way, workspace.folder, "safe")
+        back, told = await self._t.life.replace(session, lambda kernel: self._revival.into(kernel, plan))
+        return files, back, [*await self.keep_files(session), *told]
+
     @asynccontextmanager
     async def exclusively(self, session_id: SessionId) -> AsyncIterator[None]:
         """No turn runs within it; raises Busy where one does."""

@@ -46,6 +46,7 @@ from cellwright.server.errors import (
     StoreUnavailable,
 )
 from cellwright.server.models.catalog import Models
+from cellwright.server.named import NamedCheckpoints
 from cellwright.server.rewind import Rewind
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.leases import Leases
@@ -84,8 +85,17 @@ class Rendered(Frozen):
 class Turns:
     """Accepts turns for any session, and runs those of the sessions whose lease this process holds."""
 
-    def __init__(self, tools: Tools, leases: Leases, models: Models, rewind: Rewind, pool: postgres.Pool) -> None:
-        self._t, self._leases, self._models, self._rewind, self._pool = tools, leases, models, rewind, pool
+    def __init__(
+        self,
+        tools: Tools,
+        leases: Leases,
+        models: Models,
+        rewind: Rewind,
+        points: NamedCheckpoints,
+        pool: postgres.Pool,
+    ) -> None:
+        self._t, self._leases, self._models, self._pool = tools, leases, models, pool
+        self._rewind, self._points = rewind, points
         self._held: dict[SessionId, int] = {}
         self._renewed: dict[SessionId, float] = {}
         self._workers: dict[SessionId, asyncio.Task[None]] = {}
@@ -220,7 +230,7 @@ class Turns:
             started_at=None,
             ended_at=None,
         )
-        found = await assembled(Workbench(self._t, session, turn, 0), profile(session.agent), model)
+        found = await assembled(Workbench(self._t, session, turn, 0, self._points), profile(session.agent), model)
         return Rendered(
             model=model.name,
             messages=[
@@ -334,7 +344,7 @@ class Turns:
 
     async def _run(self, turn: Turn, generation: int) -> None:
         session = await self._t.rows.get(turn.session_id)
-        bench = Workbench(self._t, session, turn, generation)
+        bench = Workbench(self._t, session, turn, generation, self._points)
         self._running[turn.id] = bench
         structlog.contextvars.bind_contextvars(turn_id=turn.id)
         usage = Usage()

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid5
 
 import asyncpg
@@ -29,11 +29,13 @@ from cellwright.server.domain import (
     Artifact,
     CellStatus,
     ExecutionId,
+    FilesMoved,
     Session,
     ToolCall,
     ToolResult,
     Turn,
     Variable,
+    VariablesBack,
     new_id,
 )
 from cellwright.server.errors import CellwrightError, NotebookMoved, NotFound
@@ -49,6 +51,9 @@ from cellwright.server.store.hot import Hot
 from cellwright.server.store.log import Log
 from cellwright.server.store.sessions import SessionRows
 from cellwright.server.workspace import File
+
+if TYPE_CHECKING:
+    from cellwright.server.named import NamedCheckpoints
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -99,8 +104,9 @@ class Ran:
 class Workbench:
     """One turn's hands. All that it writes carries the turn's lease generation."""
 
-    def __init__(self, tools: Tools, session: Session, turn: Turn, generation: int) -> None:
+    def __init__(self, tools: Tools, session: Session, turn: Turn, generation: int, points: NamedCheckpoints) -> None:
         self._t, self.session, self.turn, self.generation = tools, session, turn, generation
+        self._points = points
         self.workspace = workspace_of(tools.root, session)
         self.stopping = asyncio.Event()
         self.made: list[str] = []
@@ -212,6 +218,24 @@ class Workbench:
         """Keeps a fact in the session's context."""
         session = await self.refresh()
         await self._t.memory.change(session, {name: fact}, "merge", "agent")
+
+    # -- points -------------------------------------------------------------------------------------------------
+
+    async def checkpoint(self, label: str) -> e.CheckpointCreated:
+        """Names the point where the turn is; raises KernelError or StoreUnavailable."""
+        await self.kernel()
+        made = await self._points.within(await self.refresh(), label)
+        created = made[-1]
+        assert isinstance(created, e.CheckpointCreated)
+        await self.record(*made)
+        return created
+
+    async def take_back(self, label: str) -> tuple[FilesMoved, VariablesBack]:
+        """Variables and files as they were at that point; raises NotFound or KernelError."""
+        files, back, told = await self._points.take_back(await self.refresh(), label)
+        await self.record(*told)
+        await self.save()
+        return files, back
 
     # -- the user's word ----------------------------------------------------------------------------------------
 

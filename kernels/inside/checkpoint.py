@@ -325,7 +325,12 @@ def _mapped(path: str) -> mmap.mmap:
 
 
 def _put_back(shell: Any, state: dict[str, Any], cwd: str | None) -> None:
-    shell.execution_count = state.get("execution_count", shell.execution_count)
+    count = state.get("execution_count", shell.execution_count)
+    if count < shell.execution_count:
+        with contextlib.suppress(Exception):  # IPython's history takes each line of a session once.
+            shell.history_manager.writeout_cache()
+            shell.history_manager.new_session()
+    shell.execution_count = count
     random.setstate(state["random"])
     numpy = sys.modules.get("numpy")
     if numpy is not None and state["numpy"] is not None:

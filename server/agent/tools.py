@@ -59,6 +59,14 @@ class Remember(_Arguments):
     fact: str = Field(min_length=1, max_length=2_000, description="The decision or fact, whole in itself")
 
 
+class Checkpoint(_Arguments):
+    label: str = Field(min_length=1, max_length=80, description="A name for the point, in a few words")
+
+
+class TakeBack(_Arguments):
+    label: str = Field(min_length=1, max_length=80, description="The name of the point to go back to")
+
+
 class Finish(_Arguments):
     answer: str = Field(min_length=1, description="The answer to the user, in Markdown")
     artifacts: list[str] = Field(default=[], description="Names of the figures and files that belong to the answer")
@@ -199,6 +207,26 @@ async def _remember(call: Call, arguments: Remember) -> ToolResult | None:
     return call.result("It is kept.")
 
 
+async def _checkpoint(call: Call, arguments: Checkpoint) -> ToolResult | None:
+    try:
+        made = await call.bench.checkpoint(arguments.label)
+    except KernelError as error:
+        return call.result(str(error), is_error=True)
+    without = f" It cannot hold: {', '.join(lost.name for lost in made.skipped[:10])}." if made.skipped else ""
+    return call.result(f"The point {arguments.label!r} is kept, with {len(made.kept)} variables.{without}")
+
+
+async def _rewind(call: Call, arguments: TakeBack) -> ToolResult | None:
+    try:
+        files, back = await call.bench.take_back(arguments.label)
+    except (NotFound, KernelError) as error:
+        return call.result(str(error), is_error=True)
+    told = [f"Variables and files are as they were at {arguments.label!r}: {', '.join(back.restored[:60]) or 'none'}."]
+    told += [f"{lost.name} could not be brought back: {lost.reason}." for lost in back.missing[:20]]
+    told += [f"The file {left.name} stays as it is: {left.reason}." for left in files.left[:20]]
+    return call.result(" ".join([*told, "The cells since then stay in the notebook, marked as taken back."]))
+
+
 async def _finish(call: Call, arguments: Finish) -> ToolResult | None:
     raise Finished(arguments.answer, arguments.artifacts)
 
@@ -236,6 +264,18 @@ TOOLS = {
             _inspect_variable,
         ),
         Tool("remember", "Keeps a decision or fact in mind for the whole conversation.", Remember, _remember),
+        Tool(
+            "checkpoint",
+            "Names the point where the work is, before something that may have to be taken back.",
+            Checkpoint,
+            _checkpoint,
+        ),
+        Tool(
+            "rewind",
+            "Brings variables and files back as they were at a checkpoint. Databases and the network are not rewound.",
+            TakeBack,
+            _rewind,
+        ),
         Tool("finish", "Ends the turn with the answer to the user.", Finish, _finish),
     )
 }

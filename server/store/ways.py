@@ -55,6 +55,8 @@ class Way:
 
     revision: int
     workspace_version: str | None
+    checkpoint: Any = None
+    """The row of the checkpoint that was made at this point, if one was."""
 
     @property
     def turn(self) -> Turn | None:
@@ -103,7 +105,8 @@ class Ways:
         """The way to the point at which a checkpoint was made, by its row."""
         turns = await self._turns(row["session_id"], row["turn_id"])
         about = row["metadata"]
-        return Way(row["session_id"], turns, _line(about["line"]), row["revision"], about["workspace_version"])
+        line, files = _line(about["line"]), about["workspace_version"]
+        return Way(row["session_id"], turns, line, row["revision"], files, row)
 
     async def _turns(self, session_id: SessionId, turn_id: TurnId | None) -> tuple[Turn, ...]:
         async with postgres.acquired(self._pool) as connection:
@@ -117,6 +120,7 @@ class Ways:
             Run(str(row["execution_id"]), TurnId(str(row["turn_id"])), row["n"], row["cell_id"], row["source"])
             for row in rows
             if row["kernel_incarnation"] >= lives.first
+            and (way.checkpoint is None or row["started_at"] <= way.checkpoint["created_at"])
         ]
 
     async def outputs(self, runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
@@ -154,6 +158,8 @@ class Ways:
 
     async def checkpoint(self, way: Way, lives: Lives) -> tuple[Any, int] | None:
         """The row of the last checkpoint on the way that holds all there was, and the number of its turn."""
+        if way.checkpoint is not None and way.checkpoint["metadata"]["incarnation"] >= lives.first:
+            return way.checkpoint, way.n
         async with postgres.acquired(self._pool) as connection:
             rows = await connection.fetch(SQL.checkpoints_on_way, way.ids, lives.first)
         found = next((row for row in rows if lives.whole(row["incarnation"])), None)

@@ -130,6 +130,32 @@ def test_a_notebook_proves_itself(shell: Shell, model: OpenAIServer) -> None:
         assert (run.returncode, "not a valid notebook" in run.stderr) == (1, True)
 
 
+def test_there_and_back(shell: Shell, model: OpenAIServer) -> None:
+    """A look, a turn taken back, a branch, the graph of it all, and a named point."""
+    shell.env |= model.settings
+    for number in (1, 2):
+        model.script([cell(f"x = {number}; x", f"step {number}"), Say(f"{number}.")])
+        shell("ask", "--session", "mine", f"question {number}")
+    assert "Would be after turn 1" in shell("undo", "mine", "--dry-run").stdout
+    run = shell("undo", "mine")
+    assert "Now after turn 1" in run.stdout
+    assert "cellwright redo mine" in run.stdout
+    model.script([cell("x = x * 10; x"), Say("ten.")])
+    shell("ask", "--session", "mine", "another way")
+    lines = shell("log", "mine").stdout.splitlines()
+    assert next(line for line in lines[1:] if "question" in line or "another" in line).startswith("●")
+    assert any("← here" in line and "another way" in line for line in lines)
+    assert "good stands after turn 3" in shell("checkpoints", "mine", "--add", "good").stdout
+    assert json.loads(shell("redo", "mine", "--to", "2", "--json").stdout)["back_turns"] == [2]
+    assert "Now after turn 3" in shell("checkpoints", "mine", "--restore", "good").stdout
+    assert "good" in shell("checkpoints", "mine").stdout
+    made = shell("branch", "mine", "--from", "1", "--key", "other").stdout
+    assert "cellwright ask --session other" in made
+    assert "a branch of" in shell("log", "other").stdout
+    refused = shell("undo", "mine", "--to", "99", check=False)
+    assert (refused.returncode, "no turn '99'" in refused.stderr) == (1, True)
+
+
 def test_ctrl_c_stops_the_turn(shell: Shell, model: OpenAIServer) -> None:
     """An interrupt while watching stops the turn on the server, and says so."""
     shell.env |= model.settings

@@ -376,3 +376,38 @@ async def test_recovery_after_others_have_run(talk: Talk) -> None:
     await settled(talk)
     await go(talk, "undo")
     assert await value_of(talk, "(x, y)") == "(1, 2)"
+
+
+def call(name: str, **arguments: Any) -> Say:
+    """A model's wish to have a tool run."""
+    return Say(calls=[(name, arguments)])
+
+
+async def test_an_agent_takes_back_what_it_tried(talk: Talk) -> None:
+    """Within a turn an agent goes back to its own checkpoint: variables and files, not what it knows of it."""
+    turn = await talk.ask(
+        "q",
+        cell("x = [1]\nopen('a.txt', 'w').write('good')", "begin"),
+        call("checkpoint", label="before"),
+        cell("x.append(2); del x[0]\nopen('a.txt', 'w').write('bad')\nopen('b.txt', 'w').write('b')", "try"),
+        call("rewind", label="nosuch"),
+        call("rewind", label="before"),
+        cell("x.append(3)\nx", "go on"),
+        Say("done"),
+    )
+    assert turn.status == "completed", turn.cause
+    await settled(talk)
+    seen = await look(talk)
+    assert seen.variables == {"x": "[1, 3]"}
+    assert seen.files == {"a.txt": "good"}
+    sent = str(talk.model.requests[-1]["messages"])
+    assert "there are: before" in sent
+    assert "as they were at 'before'" in sent
+    assert "b.txt" in sent
+    document = await talk.app.cells.document(talk.session.id)
+    assert ["skip-execution" in c.tags for c in document if c.kind == "code"] == [False, True, False]
+    [point], _ = await talk.app.points.page(talk.session, 10, 0)
+    await talk.run("x = None")
+    generation = await talk.app.turns.owned(talk.session.id)
+    await talk.app.points.restore(await talk.refresh(), point.id, "replace", [], OWNER, generation)
+    assert await value_of(talk, "x") == "[1]"

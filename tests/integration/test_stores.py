@@ -222,7 +222,7 @@ async def test_a_notebook_is_read_as_it_was(app: Cellwright) -> None:
     import random
 
     from cellwright.notebooks.edits import apply, difference
-    from cellwright.server.notebook_files import _told
+    from cellwright.server.notebook_files import told_edits
 
     from tests.unit.notebooks.test_edits import random_document
 
@@ -231,7 +231,7 @@ async def test_a_notebook_is_read_as_it_was(app: Cellwright) -> None:
     document, history = Document(), {}
     for _ in range(25):
         after = random_document(rng, document)
-        edits = [told for edit in difference(document, after) for told in _told(edit)]
+        edits = [told for edit in difference(document, after) for told in told_edits(edit)]
         if not edits:
             continue
         [record] = await app.log.append(session.id, [e.CellsEdited(author="user", edits=edits)])

@@ -15,6 +15,16 @@ SELECT count(*) FROM checkpoints WHERE session_id = $1 AND metadata ->> 'kind' =
 SELECT c.*, t.n FROM checkpoints c LEFT JOIN turns t ON t.id = c.turn_id
 WHERE c.id = $1 AND c.metadata ->> 'kind' = 'named';
 
+-- name: by_label
+-- The last of that name that is no part of a limb.
+SELECT c.*, t.n FROM checkpoints c LEFT JOIN turns t ON t.id = c.turn_id JOIN sessions s ON s.id = c.session_id
+WHERE c.session_id = $1 AND c.label = $2 AND c.metadata ->> 'kind' = 'named' AND on_line(c.seq, s.line)
+ORDER BY c.seq DESC LIMIT 1;
+
+-- name: labels
+SELECT DISTINCT label FROM checkpoints c JOIN sessions s ON s.id = c.session_id
+WHERE c.session_id = $1 AND c.metadata ->> 'kind' = 'named' AND on_line(c.seq, s.line);
+
 -- name: of_turns
 SELECT * FROM checkpoints WHERE turn_id = ANY ($1::uuid[]) AND metadata ->> 'kind' IN ('turn', 'named')
   AND (metadata ->> 'incarnation')::integer >= $2 ORDER BY seq;

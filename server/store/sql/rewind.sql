@@ -12,7 +12,7 @@ SELECT cut_line(line, seq) FROM sessions WHERE id = $1;
 
 -- name: runs_of_way
 -- Cells that ran well in these turns, in order.
-SELECT r.execution_id, r.turn_id, t.n, r.cell_id, r.source, r.kernel_incarnation
+SELECT r.execution_id, r.turn_id, t.n, r.cell_id, r.source, r.kernel_incarnation, r.started_at
 FROM cell_runs r JOIN turns t ON t.id = r.turn_id
 WHERE r.turn_id = ANY ($1::uuid[]) AND r.status = 'ok' ORDER BY r.started_at;
 

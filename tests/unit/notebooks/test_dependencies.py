@@ -49,6 +49,8 @@ def test_imports() -> None:
         (["x = 1", "g = make(x)", "x = 5"], "g", "x make", [0, 1]),
         (["g = a()", "next(g)", "h = 1", "next(g)"], "g", "h a", [0, 1, 3]),
         (["g = 1", "g = 2"], "g", "", [1]),
+        (["x = []", "x.append(1)\ng = iter(x)"], "g", "x", [0, 1]),
+        (["x = 1", "x = x + 1\ng = iter([x])"], "g", "x", [0, 1]),
         (["x = 1"], "unknown", "x", []),
     ],
 )

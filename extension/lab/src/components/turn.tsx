@@ -198,6 +198,8 @@ function ToolView({ step }: { step: ToolStep }): JSX.Element {
     inspect_variable: trans.__('Looked at a variable'),
     write_markdown: trans.__('Wrote into the notebook'),
     remember: trans.__('Kept something in mind'),
+    checkpoint: trans.__('Made a checkpoint'),
+    rewind: trans.__('Went back to a checkpoint'),
     finish: trans.__('Finished')
   };
   return (
