@@ -93,6 +93,7 @@ fix: $(VENV)/dev.stamp extension/lab/node_modules/.package-lock.json ## Format, 
 bench: $(VENV)/dev.stamp .peers/stamp labextension ## Measure, beside peers in the same run
 	@$(BIN)/python -m benchmarks.kernels --peers .peers/bin/python
 	@$(BIN)/python -m benchmarks.copies
+	@$(BIN)/python -m benchmarks.rewind --peers .peers/bin/python
 	@$(BIN)/python -m benchmarks.path
 	@$(BIN)/python -m benchmarks.lab
 

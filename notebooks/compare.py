@@ -26,6 +26,7 @@ LAST_DIGIT_FROM = 4
 """A printed number of so many digits or more may differ by one in its last: it was rounded."""
 
 DIFF_LINES = 60
+ERROR = "an error"
 FIGURE_PIXELS, TILE = 512, 16
 TILE_LIMIT, WHOLE_LIMIT = 0.04, 0.004
 """Mean difference of a figure's worst tile and of the whole, from 0 to 1, up to which two figures look alike."""
@@ -121,11 +122,11 @@ def _error(outputs: Sequence[Output]) -> str | None:
 
 def _errors(before: str | None, after: str | None) -> Iterator[Difference]:
     if before is None and after is not None:
-        yield Difference("an error", plain(after), "different")
+        yield Difference(ERROR, plain(after), "different")
     elif before is not None and after is None:
-        yield Difference("an error", f"it does not fail any more; before: {plain(before)}", "different")
+        yield Difference(ERROR, f"it does not fail any more; before: {plain(before)}", "different")
     elif before is not None and after is not None:
-        found = texts("an error", before, after)
+        found = texts(ERROR, before, after)
         if found is not None:
             yield found
 

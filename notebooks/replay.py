@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from cellwright.notebooks.compare import Difference, compare, worst
+from cellwright.notebooks.compare import ERROR, Difference, compare, worst
 from cellwright.notebooks.document import SKIP_TAG, Cell, Output
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,6 +85,7 @@ def judge(number: int, cell: Cell, now: Sequence[Output], status: str, duration_
     if status != "ok" and not (status == "error" and expected):
         verdict = "failed"
         reason = next((f"{o['ename']}: {o['evalue']}" for o in now if o["output_type"] == "error"), status)
+        differences = [found for found in differences if found.about != ERROR]
     elif likeness == "different" and not recorded and cell.execution_count is None:
         reason = "nothing is recorded for this cell"
     return ReplayedCell(

@@ -26,6 +26,7 @@ from cellwright.server.artifacts import Artifacts
 from cellwright.server.branches import Branches
 from cellwright.server.checkpoints import Checkpoints
 from cellwright.server.cleaning import Cleaner
+from cellwright.server.comparison import Comparisons
 from cellwright.server.domain import Frozen, Session, Turn, new_id
 from cellwright.server.errors import CellwrightError, Invalid, StoreUnavailable
 from cellwright.server.events import Event, TurnCompleted
@@ -109,6 +110,8 @@ class Cellwright:
     snapshots: Snapshots
     points: NamedCheckpoints
     branches: Branches
+    comparisons: Comparisons
+    ways: Ways
     replays: Replays
     repeats: Repeats
     cleaner: Cleaner
@@ -211,6 +214,8 @@ class Cellwright:
         self.rewind = Rewind(self.tools, self._checkpoints, self.snapshots, revival, ways, self._pool)
         self.points = NamedCheckpoints(self.tools, self._checkpoints, self.rewind, ways, self.memory, self._pool)
         self.turns = Turns(self.tools, leases, self.models, self.rewind, self.points, self._pool)
+        self.comparisons = Comparisons(self.log, self.notebooks, self.snapshots)
+        self.ways = ways
         self.branches = Branches(self.tools, self._checkpoints, self.snapshots, self.rewind, ways, self._pool)
         self.turns.when_ended(self._after_turn)
         self.sessions = Sessions(self.tools, self.turns, self.models, self._pool)

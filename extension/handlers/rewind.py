@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 from cellwright.extension.endpoint import Call, Route
-from cellwright.extension.handlers.models import Body, Page, SessionDetail
+from cellwright.extension.handlers.models import Body, Page, Query, SessionDetail
 from cellwright.extension.handlers.notebook import Notebook
 from cellwright.extension.handlers.sessions import KEY, detail
 from cellwright.notebooks import codec
-from cellwright.server.domain import Rewound
+from cellwright.server.comparison import Comparison
+from cellwright.server.domain import Rewound, Session
 from cellwright.server.errors import Invalid, NotFound
 from cellwright.server.named import Merge, NamedCheckpoint
 from cellwright.server.revival import Again
 from cellwright.server.rewind import Before, Why
+from cellwright.server.store.ways import Way
 from pydantic import BaseModel, Field
 
 TURN = r"^(\d{1,9}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
@@ -62,6 +64,12 @@ class CheckpointList(BaseModel):
     total: int
     limit: int
     offset: int
+
+
+class Compared(Query):
+    turn: str | None = Field(None, description="A turn's number or id; by default where the session is")
+    other: str | None = Field(None, description="Another session, by id or key; by default the same one")
+    other_turn: str | None = Field(None, description="A turn of that; by default where it is")
 
 
 class NewCheckpoint(Body):
@@ -141,6 +149,23 @@ async def snapshot(call: Call) -> Notebook:
     if not name.isdecimal() or not 0 <= int(name) <= session.revision:
         raise NotFound("revision", name)
     return Notebook(**codec.encode(await call.app.notebooks.document(session, int(name))))
+
+
+async def difference(call: Call) -> Comparison:
+    asked: Compared = call.query
+    session = await call.session()
+    other = session if asked.other is None else await call.may(asked.other, "read")
+    points = [(session, asked.turn), (other, asked.other_turn)]
+    one, two = [(found, await _point(call, found, turn)) for found, turn in points]
+    return await call.app.comparisons.between(one, two)
+
+
+async def _point(call: Call, session: Session, turn: str | None) -> Way:
+    named = _named(int(turn) if turn is not None and turn.isdecimal() else turn)
+    if named is None:
+        return await call.app.ways.now(session)
+    found = None if named == 0 else (await call.app.rewind.turn(session, named)).id
+    return await call.app.ways.to(session.id, found)
 
 
 async def checkpoints(call: Call) -> CheckpointList:
@@ -223,6 +248,16 @@ ROUTES = [
         None,
         Notebook,
         errors=(404,),
+    ),
+    Route(
+        "GET",
+        "/sessions/{session}/diff",
+        difference,
+        "What a second point has otherwise than a first: turns, cells, outputs, files, variables, artifacts",
+        Compared,
+        None,
+        Comparison,
+        errors=(404, 409),
     ),
     Route(
         "GET",

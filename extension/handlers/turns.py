@@ -260,9 +260,11 @@ async def get(call: Call) -> TurnRow:
     names = (
         "cell_id",
         "execution_id",
+        "source",
         "purpose",
         "status",
         "cause",
+        "text",
         "execution_count",
         "duration_ms",
         "started_at",

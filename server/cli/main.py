@@ -18,6 +18,7 @@ COMMANDS = {
     "replay": "cellwright.server.cli.replay:replay",
     "import": "cellwright.server.cli.replay:import_",
     "log": "cellwright.server.cli.rewind:log",
+    "diff": "cellwright.server.cli.rewind:diff",
     "undo": "cellwright.server.cli.rewind:undo",
     "redo": "cellwright.server.cli.rewind:redo",
     "branch": "cellwright.server.cli.rewind:branch",

@@ -177,6 +177,66 @@ def _list(found: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def _place(name: str) -> tuple[str, str | None]:
+    """`SESSION` or `SESSION@TURN`, taken apart."""
+    session, at, turn = name.rpartition("@")
+    return (session, turn) if at and session else (name, None)
+
+
+@click.command()
+@click.argument("one", shell_complete=complete_session)
+@click.argument("other", shell_complete=complete_session)
+@JSON
+@click.pass_context
+def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
+    """Compare two points: each a SESSION, or SESSION@TURN.
+
+    \b
+    cellwright diff sales@2 sales@3       what a turn changed
+    cellwright diff sales other-way       a session and its branch
+    """
+    (session, turn), (second, second_turn) = _place(one), _place(other)
+    asked = {"turn": turn, "other": second, "other_turn": second_turn}
+    query = {name: value for name, value in asked.items() if value is not None}
+    told = connect(ctx).call("GET", f"/sessions/{quoted(session)}/diff", params=query)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    console = Console()
+    for kind in ("turns", "files", "variables", "artifacts"):
+        signs = (("+", "green", "added"), ("~", "yellow", "changed"), ("-", "red", "deleted"))
+        lines = [(sign, style, name) for sign, style, what in signs for name in told[kind][what]]
+        if lines:
+            console.print(Text(kind, style="bold"))
+            for sign, style, name in lines:
+                console.print(Text(f"  {sign} {name}", style=style))
+    if told["cells"]:
+        console.print(Text("cells", style="bold"))
+    for cell in told["cells"]:
+        _show_cell(console, cell)
+    if not told["cells"] and not any(any(told[kind].values()) for kind in ("turns", "files", "variables", "artifacts")):
+        console.print("The same.")
+
+
+def _show_cell(console: Console, cell: dict[str, Any]) -> None:
+    sign, style = {"added": ("+", "green"), "deleted": ("-", "red"), "moved": ("↕", "dim")}.get(
+        cell["what"], ("~", "yellow")
+    )
+    lines = cell["source"].splitlines() or [""]
+    if cell["what"] in ("added", "deleted"):
+        for line in lines[:SHOWN]:
+            console.print(Text(f"  {sign} {line}", style=style))
+        if len(lines) > SHOWN:
+            console.print(Text(f"    … {len(lines) - SHOWN} more lines", style="dim"))
+        return
+    console.print(Text(f"  {sign} {lines[0][:80]}", style=style))
+    parts = [cell["source_diff"], *(f"{found['about']}:\n{found['text']}" for found in cell["outputs"])]
+    for line in "\n".join(part for part in parts if part).splitlines():
+        if not line.startswith(("---", "+++")):
+            colour = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
+            console.print(Text(f"      {line}", style=colour))
+
+
 @click.command()
 @SESSION
 @click.option("--all/--head", "every", default=True, help="Also what rewinds left behind, or only the way to here.")

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from cellwright.server.cli.client import ClientError, connect, quoted, stop_server
+from cellwright.server.cli.client import ClientError, Server, connect, quoted, stop_server
+from cellwright.server.store.sessions import is_uuid
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.padding import Padding
@@ -79,8 +80,12 @@ def ago(text: str) -> str:
 @JSON
 @click.pass_context
 def show(ctx: click.Context, session: str, as_json: bool) -> None:
-    """Show a SESSION: its conversation, files and artifacts."""
+    """Show a SESSION: its conversation, files and artifacts; or one turn of it, by SESSION@TURN or the turn's id."""
     server = connect(ctx)
+    turn = find_turn(server, session)
+    if turn is not None:
+        show_turn(turn, as_json=as_json)
+        return
     held = server.call("GET", f"/sessions/{quoted(session)}")
     history = server.call("GET", f"/sessions/{quoted(session)}/history", params={"max_turns": 1000, "limit": 500})[
         "history"
@@ -109,6 +114,46 @@ def show(ctx: click.Context, session: str, as_json: bool) -> None:
         console.print()
         for artifact in reversed(artifacts):
             console.print(f"  [green]{artifact['name']}[/green]  [dim]{artifact['id']}[/dim]", highlight=False)
+
+
+def find_turn(server: Server, name: str) -> dict[str, Any] | None:
+    """The turn of a name like `SESSION@3`, or of its own id; None for the name of a session."""
+    session, at, number = name.rpartition("@")
+    if at and session and number.isdecimal():
+        asked = {"limit": 1, "offset": max(0, int(number) - 1)}
+        found = server.call("GET", f"/sessions/{quoted(session)}/turns", params=asked)["turns"]
+        if not found or found[0]["n"] != int(number):
+            raise ClientError(f"There is no turn {number} in {session}.", 404)
+        name = found[0]["id"]
+    elif not is_uuid(name):
+        return None
+    try:
+        turn: dict[str, Any] = server.call("GET", f"/turns/{name}")
+    except ClientError as error:
+        if error.status != 404 or at:
+            raise
+        return None
+    return turn
+
+
+def show_turn(turn: dict[str, Any], *, as_json: bool) -> None:
+    """One turn: the question, each cell with what it showed, the answer."""
+    if as_json:
+        click.echo(json.dumps(turn, indent=2))
+        return
+    console = Console()
+    left = "  left behind by a rewind" if turn["limb"] else ""
+    console.print(f"[bold]turn {turn['n']}[/bold]  [dim]{turn['id']}  {turn['status']}{left}[/dim]", highlight=False)
+    console.print(Text.assemble(("▌ ", "bold magenta"), (turn["query"], "bold")))
+    for cell in turn["cells"]:
+        code = Syntax(cell["source"], "python", theme="ansi_dark", background_color="default")
+        console.print(Padding(code, (1, 0, 0, 4)))
+        style = "" if cell["status"] == "ok" else "red"
+        console.print(Padding(Text(cell["text"] or cell["status"] or "", style=style), (0, 0, 0, 6)))
+    if turn["answer"]:
+        console.print(Padding(Markdown(turn["answer"]), (1, 0, 0, 2)))
+    if turn["cause"]:
+        console.print(Text(f"  {turn['cause']}", style="yellow"))
 
 
 @click.command()

@@ -152,6 +152,12 @@ def test_there_and_back(shell: Shell, model: OpenAIServer) -> None:
     made = shell("branch", "mine", "--from", "1", "--key", "other").stdout
     assert "cellwright ask --session other" in made
     assert "a branch of" in shell("log", "other").stdout
+    told = shell("diff", "mine@1", "mine@3").stdout
+    assert "+ 3: another way" in told
+    assert "~ x" in told
+    assert "The same." in shell("diff", "mine@1", "other@1").stdout
+    assert "question 2" in shell("show", "mine@2").stdout
+    assert "left behind by a rewind" in shell("show", "mine@2").stdout
     refused = shell("undo", "mine", "--to", "99", check=False)
     assert (refused.returncode, "no turn '99'" in refused.stderr) == (1, True)
 

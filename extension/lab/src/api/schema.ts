@@ -215,6 +215,37 @@ export interface components {
             n: number;
         };
         /**
+         * CellDifference
+         * @description One cell that is not the same in both.
+         */
+        CellDifference: {
+            /** Cell Id */
+            cell_id: string;
+            /** Kind */
+            kind: string;
+            /**
+             * What
+             * @enum {string}
+             */
+            what: "added" | "deleted" | "changed" | "moved";
+            /**
+             * Source
+             * @description Of the later one, or of the one that is gone
+             */
+            source: string;
+            /**
+             * Source Diff
+             * @description A unified diff of the sources, where both have the cell
+             * @default
+             */
+            source_diff: string;
+            /**
+             * Outputs
+             * @default []
+             */
+            outputs: components["schemas"]["Difference"][];
+        };
+        /**
          * CellsMoved
          * @description What a rewind does to the notebook, by cell id.
          */
@@ -370,6 +401,18 @@ export interface components {
              * @default null
              */
             nulls: number | null;
+        };
+        /**
+         * Comparison
+         * @description What a second point has otherwise than a first.
+         */
+        Comparison: {
+            turns: components["schemas"]["Named"];
+            /** Cells */
+            cells: components["schemas"]["CellDifference"][];
+            files: components["schemas"]["Named"];
+            variables: components["schemas"]["Named"];
+            artifacts: components["schemas"]["Named"];
         };
         /** Compress */
         Compress: {
@@ -986,6 +1029,27 @@ export interface components {
              * @enum {string}
              */
             rerun: "never" | "safe" | "all";
+        };
+        /**
+         * Named
+         * @description Names that only one of two points has, and those that are not the same in both.
+         */
+        Named: {
+            /**
+             * Added
+             * @default []
+             */
+            added: string[];
+            /**
+             * Changed
+             * @default []
+             */
+            changed: string[];
+            /**
+             * Deleted
+             * @default []
+             */
+            deleted: string[];
         };
         /**
          * NamedCheckpoint
