@@ -53,7 +53,10 @@ def things(jupyter: JupyterServer, _model: OpenAIServer) -> dict[str, str]:
     ended = jupyter.until_ended(turn)
     share = jupyter.call("POST", f"/sessions/{session}/shares", json={"user": "zoe"})["id"]
     message = jupyter.call("GET", f"/sessions/{session}/messages")["messages"][0]["id"]
+    checkpoint = jupyter.call("POST", f"/sessions/{session}/checkpoints", json={"label": "ann's"})["id"]
     return {
+        "checkpoint": checkpoint,
+        "revision": "1",
         "session": session,
         "turn": turn,
         "artifact": ended["artifacts"][0],
