@@ -20,7 +20,7 @@ from cellwright.server import events as e
 from cellwright.server import variables
 from cellwright.server.checkpoints import Checkpoints, Restored
 from cellwright.server.domain import Session, SessionId, Skipped, TurnId, VariablesBack, new_id
-from cellwright.server.errors import Busy, CellwrightError, Conflict, NotFound, StoreUnavailable, TooManyKernels
+from cellwright.server.errors import CellwrightError, Conflict, NotFound, StoreUnavailable, TooManyKernels
 from cellwright.server.revival import Again, Revival
 from cellwright.server.settings import Settings
 from cellwright.server.store.log import Log
@@ -148,14 +148,12 @@ class KernelLife:
         )
         return None if plan.empty else await self._revival.into(connection, plan)
 
-    async def recover(self, session: Session, again: Again) -> VariablesBack:
+    async def recover(self, session: Session, again: Again) -> tuple[VariablesBack, list[e.Event]]:
         """Brings back what a kernel that was lost held: the last stored variables, and what the cells since made.
 
-        What was made after the loss is made again as well. Raises Conflict where nothing was lost, or nothing of it
-        can be brought back.
+        What was made after the loss is made again as well. No turn may run. Raises Conflict where nothing was lost, or
+        nothing of it can be brought back. The events are for the caller to append.
         """
-        if await self._rows.open_turns(session.id):
-            raise Busy("A turn is under way: stop it, or wait for its end.")
         way = await self._ways.now(session)
         if not (await self._ways.lives(way)).lost:
             raise Conflict("The kernel has lost nothing.")
@@ -163,9 +161,7 @@ class KernelLife:
         plan = await self._revival.plan(way, workspace.folder, again, through_death=True)
         if plan.empty:
             raise Conflict("There is nothing that could be brought back.")
-        back, told = await self.replace(session, lambda kernel: self._revival.into(kernel, plan), recovered=True)
-        await self._log.append(session.id, told)
-        return back
+        return await self.replace(session, lambda kernel: self._revival.into(kernel, plan), recovered=True)
 
     async def _adopted(self, session: Session) -> KernelConnection | None:
         if session.kernel_id is None:

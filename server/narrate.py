@@ -50,6 +50,19 @@ def line(event: e.Event) -> str:
             return f"The kernel died: {cause}. Its variables are gone."
         case e.KernelChanged(status=status):
             return f"The kernel is {status}."
+        case e.HeadMoved(rewound=rewound):
+            place = f"after turn {rewound.to_turn}" if rewound.to_turn else "before the first turn"
+            return f"The session is {place} now."
+        case e.SessionBranched(direction="to", turn=turn):
+            return f"A branch was made from turn {turn}."
+        case e.SessionBranched(turn=turn):
+            return f"This is a branch, from turn {turn}."
+        case e.CheckpointCreated(label=str(label)):
+            return f"The point {label!r} is kept."
+        case e.CheckpointCreated(kept=kept):
+            return f"{len(kept)} variables are stored."
+        case e.WorkspaceSaved(files=files):
+            return f"{len(files)} files are kept."
         case e.FileUploaded(artifact=artifact):
             return f"{artifact.name} was uploaded."
         case e.ArtifactReady(artifact=artifact):

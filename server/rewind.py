@@ -225,14 +225,7 @@ class Rewind:
         async with self.exclusively(session.id):
             session = await self.kept(await self._t.rows.get(session.id), by, generation)
             target = await self._target(session, why, to, again)
-            workspace = workspace_of(self._t.root, session)
-            moved = await self._snapshots.put_back(workspace, target.moves, target.files)
-            back, told = await self._brought_back(session, target)
-            # A cell that ran again may have written files.
-            now, _ = await self._snapshots.take(session, workspace)
-            if back.ran_again and now.version != target.files.version:
-                again_moves = self._snapshots.moves(session, now, target.files)
-                await self._snapshots.put_back(workspace, again_moves, target.files)
+            moved, back, told = await self._moved(session, target)
             context, summary = await self._ways.context(target.way)
             rewound = target.rewound.model_copy(
                 update={"files": moved, "variables": back, "seconds": round(time.monotonic() - began, 4)}
@@ -259,6 +252,35 @@ class Rewind:
             await self._t.notebooks.save(await self._t.rows.get(session.id), generation)
             log.info("head_moved", session_id=session.id, to=rewound.to_turn, means=back.means)
             return rewound
+
+    async def _moved(self, session: Session, target: _Target) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
+        """Files and variables as they are to be; when it fails, the files are as they were."""
+        workspace = workspace_of(self._t.root, session)
+        try:
+            moved = await self._snapshots.put_back(workspace, target.moves, target.files)
+            back, told = await self._brought_back(session, target)
+        except BaseException:
+            await asyncio.shield(self._files_are(session, await self._before(session)))
+            raise
+        if back.ran_again:
+            await self._files_are(session, target.files)  # A cell that ran again may have written some.
+        return moved, back, told
+
+    async def _before(self, session: Session) -> Snapshot:
+        return await self._snapshots.load(session.id, session.workspace_version)
+
+    async def _files_are(self, session: Session, wanted: Snapshot) -> None:
+        """Sees that the workspace holds the files of a snapshot."""
+        workspace = workspace_of(self._t.root, session)
+        now, _ = await self._snapshots.take(session, workspace)
+        await self._snapshots.put_back(workspace, self._snapshots.moves(session, now, wanted), wanted)
+
+    async def recover(self, session: Session, again: Again, generation: int) -> VariablesBack:
+        """Brings back what a kernel that was lost held; raises Busy, or Conflict where nothing can be."""
+        async with self.exclusively(session.id):
+            back, told = await self._t.life.recover(await self._t.rows.get(session.id), again)
+            await self._t.log.append(session.id, told, generation=generation)
+        return back
 
     async def within(self, session: Session, way: Way) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
         """Variables and files as they were at a point, for the turn that runs; and what it has to say of that."""

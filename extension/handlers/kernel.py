@@ -82,8 +82,7 @@ async def act(call: Call) -> Kernel:
         case "wake":
             await call.app.sessions.wake(session)
         case "recover":
-            await call.app.turns.owned(session.id)
-            await call.app.life.recover(session, "safe")
+            await call.app.rewind.recover(session, "safe", await call.app.turns.owned(session.id))
         case other:
             raise NotFound("kernel action", other)
     return await get(call)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from cellwright.kernels.errors import KernelNotStarted
 from cellwright.notebooks.render import plain
 from cellwright.server.app import Cellwright
-from cellwright.server.domain import Rewound
+from cellwright.server.domain import Rewound, VariablesBack
 from cellwright.server.errors import Conflict, NotFound
 from cellwright.server.kernel_life import workspace_of
 
@@ -57,6 +58,11 @@ async def look(talk: Talk) -> Seen:
 async def go(talk: Talk, why: Any, to: int | str | None = None, again: Any = "safe") -> Rewound:
     generation = await talk.app.turns.owned(talk.session.id)
     return await talk.app.rewind.go(await talk.refresh(), why, to, OWNER, generation, again)
+
+
+async def recover(talk: Talk) -> VariablesBack:
+    generation = await talk.app.turns.owned(talk.session.id)
+    return await talk.app.rewind.recover(await talk.refresh(), "safe", generation)
 
 
 async def three_turns(talk: Talk) -> list[Seen]:
@@ -353,13 +359,13 @@ async def test_after_a_kernels_death(talk: Talk, recovery: str) -> None:
     assert ended[-1].type == "turn.completed"
     await settled(talk)
     if recovery == "ask":
-        told = await talk.app.life.recover(await talk.refresh(), "safe")
+        told = await recover(talk)
         assert told.means == ["stored", "rerun"]
         assert [(again.source, again.verdict) for again in told.ran_again] == [("y = sum(x)\ny", "same")]
     await talk.run("w = (x, y)")
     assert await value_of(talk, "w") == "([1, 2, 3], 6)"
     with pytest.raises(Conflict):
-        await talk.app.life.recover(await talk.refresh(), "safe")
+        await recover(talk)
 
 
 async def test_recovery_after_others_have_run(talk: Talk) -> None:
@@ -369,7 +375,7 @@ async def test_recovery_after_others_have_run(talk: Talk) -> None:
     await settled(talk)
     await talk.run("y = 2")
     await settled(talk)
-    told = await talk.app.life.recover(await talk.refresh(), "safe")
+    told = await recover(talk)
     assert not told.missing
     assert await value_of(talk, "(x, y)") == "(1, 2)"
     await talk.run("z = x + y")
@@ -411,3 +417,20 @@ async def test_an_agent_takes_back_what_it_tried(talk: Talk) -> None:
     generation = await talk.app.turns.owned(talk.session.id)
     await talk.app.points.restore(await talk.refresh(), point.id, "replace", [], OWNER, generation)
     assert await value_of(talk, "x") == "[1]"
+
+
+async def test_what_fails_moves_nothing(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no kernel can be started, conversation, notebook, files and variables are as they were."""
+    seen = await three_turns(talk)
+    monkeypatch.setattr(talk.app.rewind, "_copies", {})
+
+    async def refuse(*_: object) -> None:
+        raise KernelNotStarted("no more of them")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(talk.app.kernels, "start", refuse)
+        with pytest.raises(KernelNotStarted):
+            await go(talk, "undo", 1)
+    assert await look(talk) == seen[3]
+    await go(talk, "undo", 1)
+    assert await look(talk) == seen[1]

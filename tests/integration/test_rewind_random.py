@@ -127,7 +127,8 @@ class Player:
         while (await self.talk.refresh()).kernel_id is not None:
             await asyncio.sleep(0.01)
         if self.rng.random() < 0.5:
-            told = await self.talk.app.life.recover(await self.talk.refresh(), "all")
+            generation = await self.talk.app.turns.owned(self.talk.session.id)
+            told = await self.talk.app.rewind.recover(await self.talk.refresh(), "all", generation)
             assert not told.missing, told
         else:
             await self.undo()  # Also from a session whose kernel has died.
