@@ -222,6 +222,7 @@ class Cellwright:
         provenance = Provenance(self.log, self.rows, self.artifacts, self.kernels)
         self.exports = Exports(self.tools, self.sessions, provenance)
         self.replays = Replays(settings, self.kernels, self.life, self.artifacts, self.root)
+        await asyncio.to_thread(self.replays.sweep)
         self.cleaner = Cleaner(
             settings, self.rows, self.sessions, self.artifacts, self.life, self.repeats, self._objects
         )

@@ -37,6 +37,8 @@ from cellwright.server.settings import Settings
 from cellwright.server.workspace import Workspace
 
 FOLDER = "cellwright"
+PREFIX = ".replay-"
+LEFT_S = 86_400.0
 PACKAGES_S = 10.0
 OURS = ("python3", "cellwright")
 
@@ -69,9 +71,16 @@ class Replays:
         self._settings, self._kernels, self._life, self._root = settings, kernels, life, root
         self._artifacts = artifacts
 
+    def sweep(self) -> None:
+        """Removes folders that a server left which ended in the middle. Blocking."""
+        for left in (self._root / FOLDER).glob(f"{PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > LEFT_S:
+                    shutil.rmtree(left, ignore_errors=True)
+
     def folder(self) -> Workspace:
         """A fresh folder below the server's root, for the notebook's files; `run` removes it. Blocking."""
-        folder = Workspace(self._root / FOLDER / f".replay-{new_id()[:8]}", "")
+        folder = Workspace(self._root / FOLDER / f"{PREFIX}{new_id()[:8]}", "")
         folder.make()
         return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from cellwright.extension.endpoint import Call, Route
@@ -93,8 +94,6 @@ class Restored(BaseModel):
 
 
 def _named(turn: int | str | None) -> int | str | None:
-    import re
-
     if isinstance(turn, str) and not re.fullmatch(TURN, turn):
         raise Invalid(f"{turn[:80]!r} is no turn: give its number or its id.")
     if isinstance(turn, int) and not 0 <= turn < 2**31:

@@ -5,7 +5,7 @@ import { addIcon, deleteIcon, editIcon } from '@jupyterlab/ui-components';
 import { useEffect, useRef, useState } from 'react';
 
 import type { SessionRow } from '../api/client';
-import type { SessionList } from '../model/sessions';
+import { tree, type SessionList } from '../model/sessions';
 import { IconButton, Note } from './parts';
 import { useServices, useSignal } from './services';
 import { ago } from './words';
@@ -59,16 +59,6 @@ export function Sessions({ list, current, open, create }: SessionsProps): JSX.El
       )}
     </div>
   );
-}
-
-/** Sessions with their branches below them, each as deep as it is far from its root. */
-export function tree(rows: SessionRow[]): { row: SessionRow; depth: number }[] {
-  const known = new Set(rows.map(row => row.id));
-  const of = (parent: string | null): SessionRow[] =>
-    rows.filter(row => (row.parent && known.has(row.parent.session_id) ? row.parent.session_id : null) === parent);
-  const below = (parent: string | null, depth: number): { row: SessionRow; depth: number }[] =>
-    of(parent).flatMap(row => [{ row, depth }, ...below(row.id, depth + 1)]);
-  return below(null, 0);
 }
 
 function Row({

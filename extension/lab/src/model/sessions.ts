@@ -99,3 +99,13 @@ export class SessionList {
   private _changed = new Signal<this, void>(this);
   private _deleted = new Signal<this, string>(this);
 }
+
+/** Sessions with their branches below them, each as deep as it is far from its root. */
+export function tree(rows: SessionRow[]): { row: SessionRow; depth: number }[] {
+  const known = new Set(rows.map(row => row.id));
+  const of = (parent: string | null): SessionRow[] =>
+    rows.filter(row => (row.parent && known.has(row.parent.session_id) ? row.parent.session_id : null) === parent);
+  const below = (parent: string | null, depth: number): { row: SessionRow; depth: number }[] =>
+    of(parent).flatMap(row => [{ row, depth }, ...below(row.id, depth + 1)]);
+  return below(null, 0);
+}
