@@ -274,16 +274,21 @@ class SessionKernels:
 
     async def take_over(self, name: str, session_id: str) -> None:
         """Gives a session the kernel that goes by `name`, and ends the one that it had."""
-        connection = self._connections.pop(name)
         former = self._connections.get(session_id)
         if former is not None and self._shown is not None:
-            # Notebooks that show the old one show the new one: to them it is a change of kernel, not a death.
-            for shown in await ensure_async(self._shown.list_sessions()):
-                if shown["kernel"]["id"] == former.kernel_id:
-                    await ensure_async(self._shown.update_session(shown["id"], kernel_id=connection.kernel_id))
+            await self._show(former.kernel_id, self._connections[name].kernel_id)
         await self.end(session_id)
         await self._drop(session_id)
-        self._connections[session_id] = connection
+        self._connections[session_id] = self._connections.pop(name)
+
+    async def _show(self, former: str, successor: str) -> None:
+        """Notebooks that show the old kernel show the new one: to them it is a change of kernel, not a death."""
+        try:
+            for shown in await ensure_async(self._shown.list_sessions()):
+                if shown["kernel"]["id"] == former:
+                    await ensure_async(self._shown.update_session(shown["id"], kernel_id=successor))
+        except Exception as error:  # Jupyter's own, or another's in its place: the kernel is right all the same.
+            log.warning("notebooks_not_told", kernel_id=successor, error=str(error))
 
     async def end(self, session_id: str) -> None:
         """Ends the session's kernel; nothing of it stays."""

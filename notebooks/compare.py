@@ -47,12 +47,12 @@ SHOWN = (
 """Of a bundle the first form that both runs have is compared."""
 
 UNSTABLE = (
-    (re.compile(r"\b0x[0-9a-fA-F]{6,16}\b"), "0x…"),
+    (re.compile(r"\bat 0x[0-9a-fA-F]{6,16}\b"), "at 0x…"),
     (re.compile(r"[^\s\"'(<]*ipykernel_\d+[/\\]\d+\.py"), "<cell>"),
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"\bT_[0-9a-f]{5}(?=_|\b)"), "T_…"),
     (re.compile(r"\bsk-(container|estimator|global)(-id|-div-id)?-\d+"), r"sk-\1"),
-    (re.compile(r"\b(id|href|url\(#|clip-path)=?\"?#?[a-zA-Z]*[0-9a-f]{10}\b"), r"\1"),
+    (re.compile(r"(id=\"|href=\"#|url\(#)[a-zA-Z]+[0-9a-f]{10}\b"), r"\1"),
     (re.compile(r"<dc:date>[^<]*</dc:date>"), ""),
 )
 """What names a thing in memory or on a page, and says nothing about its value."""
@@ -154,7 +154,7 @@ def stable(text: str) -> str:
 def _alike(before: str, after: str) -> bool:
     """Whether two texts are the same but for numbers that are close, and the spaces that align them."""
     words = [" ".join(NUMBER.sub("#", text).split()) for text in (before, after)]
-    rules = [re.sub(r"[-─═+|\s]{3,}", " ", text) for text in words]
+    rules = [re.sub(r"(?:[-─═+|] ?){3,}", "--- ", text) for text in words]
     if rules[0] != rules[1]:
         return False
     return all(close(old, new) for old, new in zip(NUMBER.findall(before), NUMBER.findall(after), strict=True))
@@ -192,8 +192,11 @@ def _diff(before: str, after: str) -> str:
 
 
 def _bundles(about: str, before: dict[str, Any], after: dict[str, Any]) -> Difference | None:
-    if any(mime.startswith("application/vnd.jupyter.widget") for mime in before):
+    if all(any(mime.startswith("application/vnd.jupyter.widget") for mime in side) for side in (before, after)):
         return None  # A widget's model lives in its kernel: there is nothing recorded to compare with.
+    best = next((m for m in SHOWN if m in before), None)
+    if best is not None and best not in after and best != "text/plain":
+        return Difference(about, f"{best} before, {', '.join(sorted(after)) or 'nothing'} now", "different")
     mime = next((m for m in SHOWN if m in before and m in after), None)
     mime = mime or next((m for m in before if m in after), None)
     if mime is None:
@@ -201,7 +204,10 @@ def _bundles(about: str, before: dict[str, Any], after: dict[str, Any]) -> Diffe
         return Difference(about, f"{told[0]} before, {told[1]} now", "different")
     old, new = before[mime], after[mime]
     if mime in FIGURES:
-        return figures(about, base64.b64decode(as_text(old)), base64.b64decode(as_text(new)))
+        try:
+            return figures(about, base64.b64decode(as_text(old)), base64.b64decode(as_text(new)))
+        except ValueError:
+            return Difference(about, "one of the figures cannot be read", "different")
     if mime.endswith("json"):
         old, new = (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) for value in (old, new))
     return texts(about, as_text(old), as_text(new))

@@ -31,6 +31,10 @@ class Names:
     imports: frozenset[str] = frozenset()
     """Top-level modules."""
 
+    def unsure(self) -> Names:
+        """The same of a cell that did not come to its end: what it makes, it may not have made."""
+        return Names(self.reads, frozenset(), self.touches, self.imports)
+
     @property
     def touches(self) -> frozenset[str]:
         """Names that are another value after the cell, perhaps."""
@@ -58,8 +62,16 @@ def names(source: str) -> Names:
 
 
 def _plain(source: str) -> str:
-    lines = [line.removeprefix("%time ") for line in WRAPPING.sub("", source).split("\n")]
-    return "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)
+    lines = WRAPPING.sub("", source).split("\n")
+    return "\n".join(_plain_line(line) for line in lines)
+
+
+def _plain_line(line: str) -> str:
+    """A line without IPython's own syntax: what a magic gives is some value."""
+    line = re.sub(r"^(\s*)%time\s+", r"\1", line)
+    line = re.sub(r"^(\s*[\w.,\s\[\]'\"]+=\s*)[%!].*", r"\1None", line)
+    line = re.sub(r"^(\s*)[%!].*", r"\1pass", line)
+    return re.sub(r"^(\s*)\??[\w.]+\?{1,2}\s*$", r"\1pass", line) if "?" in line else line
 
 
 def _read(table: symtable.SymbolTable) -> set[str]:
@@ -146,11 +158,15 @@ class _Look:
                         self._add(receiver)
                 case ast.Call(func=ast.Name(id="next" | "setattr" | "delattr"), args=[first, *_]):
                     self._add(first)
-        if discarded and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             # Called for its effect: on what it is called on, or on what it is given.
             call = statement.value
             if isinstance(call.func, ast.Attribute):
-                self._add(call.func)
+                if discarded:
+                    self._add(call.func)
+                if call.func.attr == "shuffle":
+                    for argument in call.args:
+                        self._add(argument)
             elif not (isinstance(call.func, ast.Name) and call.func.id in ("print", "display")):
                 for argument in call.args:
                     self._add(argument)

@@ -84,13 +84,15 @@ def _cleaned(markup: str) -> str:
 
 def where(cell: ReplayedCell) -> list[str]:
     """For each figure that differs, an address of the picture of where it does."""
+    from PIL import Image
+
     before, after = (_figures(outputs) for outputs in (cell.recorded, cell.now))
     found = []
     for old, new in zip(before, after, strict=False):
         if old != new:
             try:
                 picture = base64.b64encode(overlay(base64.b64decode(old), base64.b64decode(new))).decode()
-            except (OSError, ValueError):
+            except (OSError, ValueError, Image.DecompressionBombError):
                 continue
             found.append(f"data:image/png;base64,{picture}")
     return found

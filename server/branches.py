@@ -119,8 +119,14 @@ class Branches:
             await self._t.log.append(parent.id, [branched], within=connection)
         session = await self._t.rows.get(child)
         files = await self._snapshots.load(child, session.workspace_version)
-        moves = self._snapshots.moves(session, EMPTY, files)
-        await self._snapshots.put_back(workspace_of(self._t.root, session), moves, files)
+        there = workspace_of(self._t.root, session)
+        moves = self._snapshots.moves(session, there, EMPTY, files)
+        moved = await self._snapshots.put_back(there, moves, files)
+        if moved.left:
+            without = [
+                e.ArtifactFailed(name=left.name, reason=f"not in the branch: {left.reason}") for left in moved.left
+            ]
+            await self._t.log.append(child, without)
         await self._t.notebooks.save(session)
         return await self._t.rows.get(child)
 
@@ -134,6 +140,8 @@ class Branches:
         ]
         async with postgres.acquired(self._pool) as database:
             rows = await database.fetch(POINTS.of_turns, way.ids, lives.first)
+            there = {row["id"] for row in await database.fetch(ARTIFACTS.ready_ids, parent.id)}
+        records = [record for record in records if _artifact(record.event) in (None, *there)]
         events: list[tuple[Any, e.Event]] = [(record.at, _inherited(record.event, lives.first)) for record in records]
         whole = [row for row in rows if lives.whole(row["metadata"]["incarnation"])]
         events += [(row["created_at"], _stored(row)) for row in whole]
@@ -148,6 +156,11 @@ class Branches:
             *(artifact.metadata, artifact.expires_at),
         )
         await connection.execute(ARTIFACTS.set_created, artifact.id, artifact.created_at)
+
+
+def _artifact(event: e.Event) -> str | None:
+    """The artifact that an event brought, if it did."""
+    return event.artifact.id if isinstance(event, e.ArtifactReady | e.FileUploaded) else None
 
 
 def _of_rewind(event: e.Event) -> bool:

@@ -119,7 +119,16 @@ class KernelLife:
         if checkpoint is None:
             branch = session.parent_session_id is not None and not lost
             if branch or (lost and self._settings.recovery == "auto"):
-                back = await self._revived(session, connection)
+                try:
+                    back = await self._revived(session, connection)
+                except (KernelError, CellwrightError) as error:
+                    return e.KernelChanged(
+                        status="restarted",
+                        kernel_id=connection.kernel_id,
+                        incarnation=incarnation,
+                        cause=f"the variables could not be brought back: {error}",
+                        variables_lost=True,
+                    )
                 if back is not None:
                     return _restored(connection, incarnation, back.restored, back.missing, recovered=lost)
             return e.KernelChanged(

@@ -109,6 +109,10 @@ class NamedCheckpoints:
                 raise NotFound("checkpoint", f"{label}; there are: {', '.join(known) or 'none'}")
         return row
 
+    async def files(self, session: Session) -> list[e.WorkspaceSaved]:
+        """What a turn has to say of the files as they are, before it changes them."""
+        return await self._rewind.keep_files(session)
+
     async def take_back(self, session: Session, label: str) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
         """Within a turn: variables and files as they were at a point, and the cells since then marked as taken back.
 

@@ -102,7 +102,8 @@ class Revival:
         lives = await self._ways.lives(way, through_death=through_death)
         runs = await self._ways.runs(way, lives)
         found = await self._ways.checkpoint(way, lives)
-        looked = [names(run.source) for run in runs]
+        # A cell that failed may have made some of its names, or none: what made them before is needed as well.
+        looked = [names(run.source) if run.ok else names(run.source).unsure() for run in runs]
         checkpoint, at = None, 0
         if found is not None:
             checkpoint, at = self._checkpoints.of_row(found[0]), found[1]
@@ -180,7 +181,10 @@ class Revival:
             why = plan.refused[run.execution_id]
             doubtful.update(dict.fromkeys(looked.touches, why))
             return RanAgain(**about, verdict="skipped", reason=why)
-        held = await self._artifacts.fetch_all(references(recorded))
+        try:
+            held = await self._artifacts.fetch_all(references(recorded))
+        except KeyError:
+            held, recorded = {}, []  # Its record is gone: it will look different, and is named.
         whole = tuple(inline(recorded, held.__getitem__))
         outputs, ended = await run_whole(connection, run.source, self._kernels.folder, self._settings.cell_timeout_s)
         cell = Cell(CellId(run.cell_id), "code", run.source, whole, 1)

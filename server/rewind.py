@@ -81,6 +81,7 @@ class _Target:
     copy: SleepingCopy | None
     redo: list[TurnId]
     rewound: Rewound
+    again: Again
     untouched: bool = False
     """Whether the variables are as they are to be already."""
 
@@ -225,55 +226,52 @@ class Rewind:
         async with self.exclusively(session.id):
             session = await self.kept(await self._t.rows.get(session.id), by, generation)
             target = await self._target(session, why, to, again)
-            moved, back, told = await self._moved(session, target)
             context, summary = await self._ways.context(target.way)
-            rewound = target.rewound.model_copy(
-                update={"files": moved, "variables": back, "seconds": round(time.monotonic() - began, 4)}
-            )
-            events: list[e.Event] = [
-                e.HeadMoved(
-                    why=why,
-                    by=by,
-                    to_turn_id=target.way.turn.id if target.way.turn is not None else None,
-                    from_turn_id=session.head_turn_id,
-                    line=target.way.line,
-                    redo=target.redo,
-                    context=context,
-                    summary=summary,
-                    workspace_version=target.files.version,
-                    rewound=rewound,
-                )
-            ]
             document = await self._t.cells.document(session.id)
             edits = [told for change in difference(document, target.document) for told in told_edits(change)]
-            if edits:
-                events.append(e.CellsEdited(author="cellwright", edits=edits))
-            await self._t.log.append(session.id, [*events, *told], generation=generation)
+            before = await self._snapshots.load(session.id, session.workspace_version)
+            try:
+                moved, back, told = await self._moved(session, target)
+                rewound = target.rewound.model_copy(
+                    update={"files": moved, "variables": back, "seconds": round(time.monotonic() - began, 4)}
+                )
+                events: list[e.Event] = [
+                    e.HeadMoved(
+                        why=why,
+                        by=by,
+                        to_turn_id=target.way.turn.id if target.way.turn is not None else None,
+                        from_turn_id=session.head_turn_id,
+                        line=target.way.line,
+                        redo=target.redo,
+                        context=context,
+                        summary=summary,
+                        workspace_version=target.files.version,
+                        rewound=rewound,
+                    )
+                ]
+                if edits:
+                    events.append(e.CellsEdited(author="cellwright", edits=edits))
+                await self._t.log.append(session.id, [*events, *told], generation=generation)
+            except BaseException:
+                await asyncio.shield(self._files_are(session, before))
+                raise
             await self._t.notebooks.save(await self._t.rows.get(session.id), generation)
             log.info("head_moved", session_id=session.id, to=rewound.to_turn, means=back.means)
             return rewound
 
     async def _moved(self, session: Session, target: _Target) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
-        """Files and variables as they are to be; when it fails, the files are as they were."""
-        workspace = workspace_of(self._t.root, session)
-        try:
-            moved = await self._snapshots.put_back(workspace, target.moves, target.files)
-            back, told = await self._brought_back(session, target)
-        except BaseException:
-            await asyncio.shield(self._files_are(session, await self._before(session)))
-            raise
+        """Makes files and variables what they are to be."""
+        moved = await self._snapshots.put_back(workspace_of(self._t.root, session), target.moves, target.files)
+        back, told = await self._brought_back(session, target)
         if back.ran_again:
             await self._files_are(session, target.files)  # A cell that ran again may have written some.
         return moved, back, told
-
-    async def _before(self, session: Session) -> Snapshot:
-        return await self._snapshots.load(session.id, session.workspace_version)
 
     async def _files_are(self, session: Session, wanted: Snapshot) -> None:
         """Sees that the workspace holds the files of a snapshot."""
         workspace = workspace_of(self._t.root, session)
         now, _ = await self._snapshots.take(session, workspace)
-        await self._snapshots.put_back(workspace, self._snapshots.moves(session, now, wanted), wanted)
+        await self._snapshots.put_back(workspace, self._snapshots.moves(session, workspace, now, wanted), wanted)
 
     async def recover(self, session: Session, again: Again, generation: int) -> VariablesBack:
         """Brings back what a kernel that was lost held; raises Busy, or Conflict where nothing can be."""
@@ -283,13 +281,22 @@ class Rewind:
         return back
 
     async def within(self, session: Session, way: Way) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
-        """Variables and files as they were at a point, for the turn that runs; and what it has to say of that."""
+        """Variables and files as they were at a point, for the turn that runs; and what it has to say of that.
+
+        The files as they are must be in the log. When it fails, they are as they were.
+        """
         workspace = workspace_of(self._t.root, session)
+        before = await self._snapshots.load(session.id, session.workspace_version)
         then = await self._snapshots.load(session.id, way.workspace_version)
         now, _ = await self._snapshots.take(session, workspace)
-        files = await self._snapshots.put_back(workspace, self._snapshots.moves(session, now, then), then)
         plan = await self._revival.plan(way, workspace.folder, "safe")
-        back, told = await self._t.life.replace(session, lambda kernel: self._revival.into(kernel, plan))
+        try:
+            moves = self._snapshots.moves(session, workspace, now, then)
+            files = await self._snapshots.put_back(workspace, moves, then)
+            back, told = await self._t.life.replace(session, lambda kernel: self._revival.into(kernel, plan))
+        except BaseException:
+            await asyncio.shield(self._files_are(session, before))
+            raise
         return files, back, [*await self.keep_files(session), *told]
 
     @asynccontextmanager
@@ -311,10 +318,12 @@ class Rewind:
         workspace = workspace_of(self._t.root, session)
         files = await self._snapshots.load(session.id, way.workspace_version)
         now, _ = await self._snapshots.take(session, workspace)
-        moves = self._snapshots.moves(session, now, files)
+        moves = self._snapshots.moves(session, workspace, now, files)
         turn_id = way.turn.id if way.turn is not None else None
         untouched = turn_id == session.head_turn_id and self._t.kernels.get(session.id) is not None
         copy = self._copy(session.id, turn_id)
+        if way.checkpoint is not None:
+            untouched, copy = False, None  # It may stand in the middle of its turn.
         plan = None if copy is not None or untouched else await self._revival.plan(way, workspace.folder, again)
         variables = VariablesBack(means=["fork"]) if plan is None else plan.foretold()
         left = [turn for turn in here.turns if turn.id not in way.ids]
@@ -329,7 +338,7 @@ class Rewind:
             variables=VariablesBack() if untouched else variables,
             not_rewound=await self._outside(left, workspace.folder),
         )
-        return _Target(way, document, files, moves, plan, copy, redo, rewound, untouched)
+        return _Target(way, document, files, moves, plan, copy, redo, rewound, again, untouched)
 
     async def _outside(self, turns: list[Turn], folder: Path) -> list[str]:
         """What the cells of these turns look to have done where no rewind reaches, in words."""
@@ -350,7 +359,7 @@ class Rewind:
             except (CopyRefused, KernelNotStarted) as error:
                 log.info("copy_not_woken", session_id=session.id, error=str(error))
         workspace = workspace_of(self._t.root, session)
-        plan = target.plan or await self._revival.plan(target.way, workspace.folder, "safe")
+        plan = target.plan or await self._revival.plan(target.way, workspace.folder, target.again)
         if plan.empty and self._t.kernels.get(session.id) is None:
             return VariablesBack(means=["none"]), []
         return await self._t.life.replace(session, lambda connection: self._revival.into(connection, plan))
@@ -363,14 +372,13 @@ class Rewind:
         session = await self._t.rows.get(session.id)
         way = await self._ways.to(session.id, session.head_turn_id)
         news = await self._ways.news(way)
-        files = await self.keep_files(session)
+        _, saved = await self._snapshots.take(session, workspace_of(self._t.root, session))
+        files = [] if saved is None else [saved]
         ran = await self._ran_since(session.id)
         told = _in_words(news, files[0] if files else None, ran)
         if not told:
             return session
         turn_id = TurnId(new_id())
-        number = session.turn_count + 1
-        request = TurnRequest(kind="edit", asked_by=by)
         message = Message(
             id=MessageId(new_id()),
             session_id=session.id,
@@ -379,13 +387,18 @@ class Rewind:
             content=told,
             created_at=datetime.now(UTC),
         )
-        events: list[e.Event] = [
-            e.TurnQueued(turn_id=turn_id, n=number, query=told, request=request, message=message),
-            e.TurnStarted(turn_id=turn_id, n=number, query=told, agent=session.agent, model="", max_iterations=0),
-            *(file.model_copy(update={"turn_id": turn_id}) for file in files),
-            e.TurnCompleted(turn_id=turn_id, answer=""),
-        ]
-        await self._t.log.append(session.id, events, generation=generation)
+        async with self._t.log.transaction(session.id) as connection:
+            row = await connection.fetchrow(SQL.lock_session, session.id)
+            if row is None:
+                raise NotFound("session", session.id)
+            of = {"turn_id": turn_id, "n": row["turn_count"] + 1, "query": told}
+            events: list[e.Event] = [
+                e.TurnQueued(**of, request=TurnRequest(kind="edit", asked_by=by), message=message),
+                e.TurnStarted(**of, agent=session.agent, model="", max_iterations=0),
+                *(file.model_copy(update={"turn_id": turn_id}) for file in files),
+                e.TurnCompleted(turn_id=turn_id, answer=""),
+            ]
+            await self._t.log.append(session.id, events, generation=generation, within=connection)
         await self.keep_variables(session.id, turn_id, generation)
         return await self._t.rows.get(session.id)
 

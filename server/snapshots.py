@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 
 import structlog
@@ -79,7 +80,9 @@ class Snapshots:
 
     async def _taken(self, session: Session, workspace: Workspace, *, keep: bool) -> Snapshot:
         """`keep` stores what is new, so that it can be put back; without it contents are only hashed."""
-        known = self._hashed.pop(session.id, {})
+        # Only what the log refers to is surely stored still.
+        stored = {file.sha256 for file in (await self.load(session.id, session.workspace_version)).files.values()}
+        known = {file: sha for file, sha in self._hashed.pop(session.id, {}).items() if sha in stored}
         self._hashed[session.id] = now = {}
         while len(self._hashed) > SESSIONS:
             del self._hashed[next(iter(self._hashed))]
@@ -125,7 +128,7 @@ class Snapshots:
         async with postgres.acquired(self._pool) as connection:
             return {row["name"] for row in await connection.fetch(SQL.file_names, session_id)}
 
-    def moves(self, session: Session, now: Snapshot, then: Snapshot) -> FilesMoved:
+    def moves(self, session: Session, workspace: Workspace, now: Snapshot, then: Snapshot) -> FilesMoved:
         """What it takes to get from one snapshot to another. What no snapshot holds stays as it is, and is named."""
         left = {**now.left_out, **then.left_out}
         removed = [name for name in sorted(now.files) if name not in then.files and name not in then.left_out]
@@ -133,8 +136,12 @@ class Snapshots:
             # It may have been there before anything of ours was.
             kept = [LeftOut(name=n, size_bytes=now.files[n].size_bytes, reason=NOT_SURE) for n in removed]
             left, removed = {**left, **{file.name: file for file in kept}}, []
+        written = sorted(n for n, f in then.files.items() if now.files.get(n) != f and n not in now.left_out)
+        for name in [n for n in written if n not in now.files and os.path.lexists(workspace.folder / n)]:
+            written.remove(name)  # Nobody has looked at what stands there.
+            left[name] = LeftOut(name=name, size_bytes=0, reason="another file stands there, which was not kept")
         return FilesMoved(
-            written=sorted(n for n, f in then.files.items() if now.files.get(n) != f and n not in now.left_out),
+            written=written,
             removed=removed,
             left=[left[name] for name in sorted(left)],
         )

@@ -505,7 +505,8 @@ class Turns:
         if worker is not None:
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
-        self._held.pop(session_id, None)
+        async with self._rewind.alone(session_id):
+            self._held.pop(session_id, None)
 
     async def close(self) -> None:
         """Interrupts what runs, says so in the log, and gives all leases up."""

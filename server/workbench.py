@@ -232,6 +232,9 @@ class Workbench:
 
     async def take_back(self, label: str) -> tuple[FilesMoved, VariablesBack]:
         """Variables and files as they were at that point; raises NotFound or KernelError."""
+        here = await self._points.files(await self.refresh())
+        if here:
+            await self.record(*here)
         files, back, told = await self._points.take_back(await self.refresh(), label)
         await self.record(*told)
         await self.save()

@@ -76,16 +76,36 @@ async def replay(call: Call) -> Any:
     wanted = call.handler.request.headers.get("Accept", "")
     if "text/event-stream" in wanted:
         return await sse.write(call, None, _framed(source))
-    async with contextlib.aclosing(source):
-        async for progress in source:
-            if isinstance(progress, Replay):
-                if "text/html" not in wanted:
-                    return progress
-                html = await asyncio.to_thread(page, progress)
-                call.handler.set_header("Content-Type", "text/html; charset=utf-8")
-                call.handler.set_header("Content-Security-Policy", f"sandbox; {POLICY}")
-                call.handler.finish(html)
+    report = await _ended(call, source)
+    if report is None or "text/html" not in wanted:
+        return report or Streamed()
+    html = await asyncio.to_thread(page, report)
+    call.handler.set_header("Content-Type", "text/html; charset=utf-8")
+    call.handler.set_header("Content-Security-Policy", f"sandbox; {POLICY}")
+    call.handler.finish(html)
     return Streamed()
+
+
+async def _ended(call: Call, source: AsyncGenerator[Progress, None]) -> Replay | None:
+    """The report, or None when the client has gone: then the replay ends as well."""
+
+    async def last() -> Replay | None:
+        async with contextlib.aclosing(source):
+            async for progress in source:
+                if isinstance(progress, Replay):
+                    return progress
+        return None
+
+    gone = asyncio.Event()
+    call.handler.request.connection.set_close_callback(gone.set)
+    running, left = asyncio.ensure_future(last()), asyncio.ensure_future(gone.wait())
+    try:
+        await asyncio.wait([running, left], return_when=asyncio.FIRST_COMPLETED)
+        return running.result() if running.done() else None
+    finally:
+        left.cancel()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def _supply(call: Call, document: Document, folder: Workspace) -> None:

@@ -26,7 +26,7 @@ def _holding(folder: Path, parts: tuple[str, ...], *, make: bool = False) -> Ite
     handle = os.open(folder, FOLDER)
     try:
         for part in parts:
-            if part in ("", ".", ".."):
+            if not _is_plain(part):
                 raise OSError(errno.EINVAL, "no plain path", str(folder / Path(*parts)))
             if make:
                 with contextlib.suppress(FileExistsError):
@@ -39,12 +39,24 @@ def _holding(folder: Path, parts: tuple[str, ...], *, make: bool = False) -> Ite
         os.close(handle)
 
 
+def _is_plain(part: str) -> bool:
+    return part not in ("", ".", "..") and "/" not in part and "\x00" not in part
+
+
+def _parts(folder: Path, name: str) -> tuple[str, ...]:
+    """The parts of a path below a folder; raises OSError for what leads elsewhere."""
+    parts = Path(name).parts
+    if not parts or not all(map(_is_plain, parts)):
+        raise OSError(errno.EINVAL, "no plain path", str(folder / name))
+    return parts
+
+
 def plain_file(folder: Path, name: str) -> BinaryIO:
     """Opens the file `name`, a path below `folder`, for reading; raises OSError for what is no plain file.
 
     A kernel wrote what is there: a link may lead to what it may not read itself, a pipe would wait for ever.
     """
-    *parents, last = Path(name).parts or ("",)
+    *parents, last = _parts(folder, name)
     with _holding(folder, tuple(parents)) as parent:
         file = os.fdopen(os.open(last, FILE, dir_fd=parent), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -60,10 +72,12 @@ def replace_file(
 
     With `make` the folders that are missing are made.
     """
-    *parents, last = Path(name).parts
+    *parents, last = _parts(folder, name)
     with _holding(folder, tuple(parents), make=make) as parent:
         temporary = f".{secrets.token_hex(8)}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(OSError):
+            mode &= os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode | 0o111  # No wider than it was.
         handle = os.open(temporary, flags, mode, dir_fd=parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -84,7 +98,7 @@ def replace_file(
 
 def remove_file(folder: Path, name: str) -> None:
     """Removes the file `name` below `folder`, and the folders that are empty without it; one that is gone is none."""
-    *parents, last = Path(name).parts
+    *parents, last = _parts(folder, name)
     with contextlib.suppress(FileNotFoundError):
         with _holding(folder, tuple(parents)) as parent:
             os.unlink(last, dir_fd=parent)

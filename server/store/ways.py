@@ -18,13 +18,14 @@ NEVER = 1 << 31
 
 @dataclass(frozen=True)
 class Run:
-    """A cell that ran well."""
+    """A cell that ran to its end, or to an error."""
 
     execution_id: str
     turn_id: TurnId
     turn: int
     cell_id: str
     source: str
+    ok: bool
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,18 @@ class Ways:
             return tuple(turn_of(row) for row in await connection.fetch(SQL.way, session_id, turn_id))
 
     async def runs(self, way: Way, lives: Lives) -> list[Run]:
-        """Cells that ran well on the way, in order, in lives of the kernel that count."""
+        """Cells that ran on the way, in order, in lives of the kernel that count."""
         async with postgres.acquired(self._pool) as connection:
             rows = await connection.fetch(SQL.runs_of_way, way.ids)
         return [
-            Run(str(row["execution_id"]), TurnId(str(row["turn_id"])), row["n"], row["cell_id"], row["source"])
+            Run(
+                str(row["execution_id"]),
+                TurnId(str(row["turn_id"])),
+                row["n"],
+                row["cell_id"],
+                row["source"],
+                row["status"] == "ok",
+            )
             for row in rows
             if row["kernel_incarnation"] >= lives.first
             and (way.checkpoint is None or row["started_at"] <= way.checkpoint["created_at"])
@@ -161,7 +169,8 @@ class Ways:
         if way.checkpoint is not None and way.checkpoint["metadata"]["incarnation"] >= lives.first:
             return way.checkpoint, way.n
         async with postgres.acquired(self._pool) as connection:
-            rows = await connection.fetch(SQL.checkpoints_on_way, way.ids, lives.first)
+            before = way.checkpoint["seq"] if way.checkpoint is not None else None
+            rows = await connection.fetch(SQL.checkpoints_on_way, way.ids, lives.first, before)
         found = next((row for row in rows if lives.whole(row["incarnation"])), None)
         return None if found is None else (found, found["n"])
 

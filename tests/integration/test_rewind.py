@@ -413,6 +413,9 @@ async def test_an_agent_takes_back_what_it_tried(talk: Talk) -> None:
     document = await talk.app.cells.document(talk.session.id)
     assert ["skip-execution" in c.tags for c in document if c.kind == "code"] == [False, True, False]
     [point], _ = await talk.app.points.page(talk.session, 10, 0)
+    generation = await talk.app.turns.owned(talk.session.id)
+    await talk.app.points.restore(await talk.refresh(), point.id, "replace", [], OWNER, generation)
+    assert await value_of(talk, "x") == "[1]"
     await talk.run("x = None")
     generation = await talk.app.turns.owned(talk.session.id)
     await talk.app.points.restore(await talk.refresh(), point.id, "replace", [], OWNER, generation)
@@ -434,3 +437,64 @@ async def test_what_fails_moves_nothing(talk: Talk, monkeypatch: pytest.MonkeyPa
     assert await look(talk) == seen[3]
     await go(talk, "undo", 1)
     assert await look(talk) == seen[1]
+
+
+async def test_a_question_that_comes_meanwhile(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked while the head moves is answered behind it, and seen."""
+    await three_turns(talk)
+    rewind = talk.app.rewind
+    moving, asked = rewind._moved, []
+
+    async def slowly(*arguments: Any) -> Any:
+        asked.append(await talk.app.sessions.execute(talk.session, "y = x + 1\ny", OWNER))
+        return await moving(*arguments)
+
+    monkeypatch.setattr(rewind, "_moved", slowly)
+    await go(talk, "undo", 1)
+    turn = await talk.end(asked[0])
+    await settled(talk)
+    assert await value_of(talk, "y") == "2"
+    assert (await look(talk)).messages[-1].startswith("I ran this cell")
+    assert not turn.limb
+
+
+async def test_asleep(talk: Talk) -> None:
+    """What is undone while the session sleeps does not wake with it."""
+    await talk.ask("q", Say("one"))
+    await talk.run("x = 1")
+    await settled(talk)
+    assert await talk.app.life.hibernate(talk.session.id)
+    await go(talk, "undo")
+    await talk.run("there = 'x' in globals()")
+    assert await value_of(talk, "there") == "False"
+
+
+async def test_a_cell_that_failed_half_way(talk: Talk) -> None:
+    """What a cell made before it failed is made again, or named."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("x = [1]")
+    await talk.run("x.append(2); y = 5; 1 / 0")
+    await talk.run("z = (x, y)")
+    await talk.run("x = y = z = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert not told.variables.missing
+    assert await value_of(talk, "z") == "([1, 2], 5)"
+
+
+async def test_what_the_user_changes_while_an_agent_goes_back(talk: Talk) -> None:
+    """A file that the user put into the folder during the turn is in the log before the agent's rewind takes it out."""
+    folder = workspace_of(talk.app.root, talk.session).folder
+    await talk.ask(
+        "q",
+        cell("x = 1", "begin"),
+        call("checkpoint", label="before"),
+        cell(f"open({str(folder / 'theirs.txt')!r}, 'w').write('dear')", "as if the user did"),
+        call("rewind", label="before"),
+        Say("done"),
+    )
+    await settled(talk)
+    assert (await look(talk)).files == {}
+    saved = [event for event in await talk.events() if event.type == "workspace.saved"]
+    assert ["theirs.txt"] in [[file.name for file in event.files] for event in saved]

@@ -115,3 +115,6 @@ UPDATE artifacts SET access_count = access_count + 1, last_accessed = now() WHER
 
 -- name: set_created
 UPDATE artifacts SET created_at = $2 WHERE id = $1;
+
+-- name: ready_ids
+SELECT id FROM artifacts WHERE session_id = $1 AND status = 'ready';

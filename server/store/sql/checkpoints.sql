@@ -26,8 +26,11 @@ SELECT DISTINCT label FROM checkpoints c JOIN sessions s ON s.id = c.session_id
 WHERE c.session_id = $1 AND c.metadata ->> 'kind' = 'named' AND on_line(c.seq, s.line);
 
 -- name: of_turns
-SELECT * FROM checkpoints WHERE turn_id = ANY ($1::uuid[]) AND metadata ->> 'kind' IN ('turn', 'named')
-  AND (metadata ->> 'incarnation')::integer >= $2 ORDER BY seq;
+-- Those that were made behind the end of their turn.
+SELECT c.* FROM checkpoints c JOIN turns t ON t.id = c.turn_id
+WHERE c.turn_id = ANY ($1::uuid[]) AND c.metadata ->> 'kind' IN ('turn', 'named')
+  AND (c.metadata ->> 'incarnation')::integer >= $2 AND c.seq >= (t.line -> -1 ->> 1)::bigint
+ORDER BY c.seq;
 
 -- name: refer
 INSERT INTO object_refs (sha256, session_id, holder)
@@ -41,10 +44,11 @@ WHERE r.session_id = $1 AND r.holder LIKE 'checkpoint:%';
 SELECT * FROM checkpoints WHERE session_id = $1 AND id::text = $2;
 
 -- name: to_wake
--- The last hibernation, if no kernel has run since.
-SELECT * FROM checkpoints
-WHERE session_id = $1 AND metadata ->> 'kind' = 'hibernated' AND (metadata ->> 'incarnation')::integer = $2
-ORDER BY seq DESC LIMIT 1;
+-- The last hibernation, if no kernel has run since, and the head was not moved away from it.
+SELECT c.* FROM checkpoints c JOIN sessions s ON s.id = c.session_id
+WHERE c.session_id = $1 AND c.metadata ->> 'kind' = 'hibernated' AND (c.metadata ->> 'incarnation')::integer = $2
+  AND on_line(c.seq, s.line)
+ORDER BY c.seq DESC LIMIT 1;
 
 -- name: drop_stale
 -- A session wakes from its last hibernation; older ones go, with what they refer to.

@@ -11,10 +11,10 @@ SELECT * FROM path ORDER BY n;
 SELECT cut_line(line, seq) FROM sessions WHERE id = $1;
 
 -- name: runs_of_way
--- Cells that ran well in these turns, in order.
-SELECT r.execution_id, r.turn_id, t.n, r.cell_id, r.source, r.kernel_incarnation, r.started_at
+-- Cells that ran to an end in these turns, or to an error, in order.
+SELECT r.execution_id, r.turn_id, t.n, r.cell_id, r.source, r.kernel_incarnation, r.started_at, r.status
 FROM cell_runs r JOIN turns t ON t.id = r.turn_id
-WHERE r.turn_id = ANY ($1::uuid[]) AND r.status = 'ok' ORDER BY r.started_at;
+WHERE r.turn_id = ANY ($1::uuid[]) AND r.status IN ('ok', 'error') ORDER BY r.started_at;
 
 -- name: outputs_of_runs
 SELECT payload ->> 'execution_id' AS execution_id, payload -> 'outputs' AS outputs FROM events
@@ -26,11 +26,12 @@ SELECT seq, payload ->> 'status' AS status, (payload ->> 'incarnation')::integer
 FROM events WHERE session_id = $1 AND type = 'kernel.changed' AND on_line(seq, $2::jsonb) ORDER BY seq;
 
 -- name: checkpoints_on_way
--- Those kept with the turns of the way, the last first.
+-- Those kept behind the ends of the way's turns, and before event $3 if one is given; the last first.
 SELECT c.*, t.n, (c.metadata ->> 'incarnation')::integer AS incarnation
 FROM checkpoints c JOIN turns t ON t.id = c.turn_id
 WHERE c.turn_id = ANY ($1::uuid[]) AND c.metadata ->> 'kind' IN ('turn', 'named')
   AND (c.metadata ->> 'incarnation')::integer >= $2
+  AND c.seq >= (t.line -> -1 ->> 1)::bigint AND ($3::bigint IS NULL OR c.seq < $3)
 ORDER BY t.n DESC, c.seq DESC LIMIT 100;
 
 -- name: context_on_line

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from cellwright.kernels.inside import inspect, spool
+from cellwright.kernels.inside import files, inspect, spool
 from cellwright.kernels.inside.bounds import Tail
 from cellwright.kernels.isolation import kernel_environment
 
@@ -95,3 +95,28 @@ def test_secrets_do_not_reach_the_kernel(name: str) -> None:
     """Only what is on the list is passed on."""
     passed = kernel_environment({name: "s3cret", "PATH": "/bin", "LC_ALL": "C", "FOO": "1"}, {"MORE": "2"})
     assert passed == {"PATH": "/bin", "LC_ALL": "C", "MORE": "2"}
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../x", "a/../../x", "", ".", "a//../b"])
+def test_no_path_leads_out_of_a_folder(tmp_path: Path, name: str) -> None:
+    """Neither read, written nor removed is what a name means elsewhere."""
+    (tmp_path / "x").write_text("outside")
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    absolute = str(tmp_path / "x") if name.startswith("/") else name
+    for use in (
+        lambda: files.plain_file(folder, absolute),
+        lambda: files.replace_file(folder, absolute, b"changed", make=True),
+        lambda: files.remove_file(folder, absolute),
+    ):
+        with pytest.raises(OSError):
+            use()
+    assert (tmp_path / "x").read_text() == "outside"
+
+
+def test_a_file_that_is_replaced_is_readable_by_no_more(tmp_path: Path) -> None:
+    """A private file stays private."""
+    (tmp_path / "secret").write_text("a")
+    (tmp_path / "secret").chmod(0o600)
+    files.replace_file(tmp_path, "secret", b"b")
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600

@@ -47,6 +47,12 @@ def likeness(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str:
         ("nan 1", "nan 1", "same"),
         ("version 1.2.3", "version 1.2.4", "different"),
         ("x = 1e400", "x = 2.0", "different"),
+        ("hash 0xdeadbeef", "hash 0xcafebabe", "different"),
+        ("id=1234567890", "id=9876543210", "different"),
+        ("x - y", "x + y", "different"),
+        ("y = 3.0 x - 5.2", "y = 3.0 x + 5.2", "different"),
+        ("a | b", "a b", "different"),
+        ("- x\n- y\n- z", "+ x\n+ y\n+ z", "different"),
     ],
 )
 def test_texts(before: str, after: str, wanted: str) -> None:
@@ -91,6 +97,8 @@ def test_what_is_shown() -> None:
     assert likeness(shown(application_json={"a": 1.0}), shown(application_json={"a": 1.00000001})) == "tolerance"
     assert likeness(shown(text_plain="1"), shown(text_html="1")) == "different"
     assert likeness(shown(text_plain="1"), []) == "different"
+    assert likeness(shown(image_png="aGk=", text_plain="<Figure>"), shown(text_plain="<Figure>")) == "different"
+    assert likeness(shown(image_png="no base64"), shown(image_png="aGk=")) == "different"
     widget = shown(**{"application_vnd.jupyter.widget-view+json": {"model_id": "a"}})
     assert likeness(widget, shown(**{"application_vnd.jupyter.widget-view+json": {"model_id": "b"}})) == "same"
 

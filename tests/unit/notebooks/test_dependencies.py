@@ -28,6 +28,10 @@ from cellwright.notebooks.dependencies import names, slice_for
         ("y = y2 = x\nx = 3", "x", "x y y2", ""),
         ("def g():\n    global k\n    k = 1", "", "g k", ""),
         ("this is no Python", "", "", ""),
+        ("x = !ls\ny = len(x)", "", "x y", ""),
+        ("if a:\n    %time y = 3", "a", "y", ""),
+        ("process(y)", "process y", "", "y"),
+        ("df.head?\nz = 1", "", "z", ""),
     ],
 )
 def test_names(source: str, reads: str, makes: str, changes: str) -> None:

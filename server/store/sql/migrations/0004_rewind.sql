@@ -58,7 +58,11 @@ BEGIN
         UNION ALL
         SELECT t.id, t.parent_id FROM turns t JOIN path p ON t.id = p.parent_id
     )
-    SELECT coalesce(array_agg(id), '{}') INTO way FROM path;
+    SELECT coalesce(array_agg(id), '{}') INTO way FROM (
+        SELECT id FROM path
+        UNION -- What is asked meanwhile will follow the head.
+        SELECT id FROM turns WHERE session_id = in_session AND status IN ('queued', 'running')
+    ) AS found;
     UPDATE turns SET limb = NOT id = ANY (way)
     WHERE session_id = in_session AND limb = (id = ANY (way));
     UPDATE messages SET limb = NOT limb
