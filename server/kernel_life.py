@@ -233,10 +233,7 @@ class KernelLife:
         done = self._keeping[session_id] = asyncio.Event()
         try:
             yield
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RESTS_WITHIN_S):
-                    while connection.execution_state == "busy" and not connection.died.done():
-                        await asyncio.sleep(0.005)
+            await rests(connection)
         finally:
             del self._keeping[session_id]
             done.set()
@@ -399,6 +396,15 @@ class KernelLife:
                 await asyncio.gather(*(one(session_id) for session_id in self._kernels.sessions()))
         await self._kernels.close()
         await asyncio.gather(*self._writing, return_exceptions=True)
+
+
+async def rests(connection: KernelConnection) -> bool:
+    """Whether a kernel is at rest within a moment: word of that comes a little behind its last answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(RESTS_WITHIN_S):
+            while connection.execution_state == "busy" and not connection.died.done():
+                await asyncio.sleep(0.005)
+    return connection.execution_state != "busy"
 
 
 async def _return_to_folder(connection: KernelConnection, workspace: Workspace) -> None:

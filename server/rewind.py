@@ -38,7 +38,7 @@ from cellwright.server.domain import (
     new_id,
 )
 from cellwright.server.errors import Busy, CellwrightError, Conflict, NotFound
-from cellwright.server.kernel_life import workspace_of
+from cellwright.server.kernel_life import rests, workspace_of
 from cellwright.server.notebook_files import told_edits
 from cellwright.server.revival import Again, Plan, Revival
 from cellwright.server.snapshots import Snapshot, Snapshots
@@ -116,7 +116,7 @@ class Rewind:
     async def keep_variables(self, session_id: SessionId, turn_id: TurnId, generation: int | None) -> None:
         """Stores the variables as they are after a turn, and copies the kernel; a fault costs no more than that."""
         connection = self._t.kernels.get(session_id)
-        if connection is None or connection.execution_state == "busy":
+        if connection is None or not await rests(connection):
             return
         async with self._t.life.keeping(session_id, connection):
             held = sum(told.get("size_bytes") or 0 for told in connection.last_variables)
@@ -405,7 +405,7 @@ class Rewind:
     async def _ran_since(self, session_id: SessionId) -> bool:
         """Whether variables are others than the kernel told after the last cell of ours: the user ran something."""
         connection = self._t.kernels.get(session_id)
-        if connection is None or connection.execution_state == "busy":
+        if connection is None or not await rests(connection):
             return False
         before = connection.last_variables
         try:

@@ -86,7 +86,8 @@ def test_a_reader_that_is_cut(deployment: Deployment) -> None:
             TIMES["resume of a reader"].append(time.monotonic() - began)
             reader.close()
             got += [(number, told["at"]) for number, told in reader.whole_events()]
-        promise(fault, "joined, it is the log", got == wanted, (len(got), len(wanted)))
+        # The last turn's variables may have been stored since.
+        promise(fault, "joined, it is the log", got[: len(wanted)] == wanted, (len(got), len(wanted)))
 
 
 def test_a_reader_that_crawls(deployment: Deployment) -> None:
