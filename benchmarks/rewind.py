@@ -47,10 +47,13 @@ class Backs:
     seconds: list[float] = field(default_factory=list)
     same: int = 0
     all: int = 0
+    otherwise: int = 0
+    """Ways back that took another means: no copy could be made of the kernel."""
 
     def __str__(self) -> str:
         middle, longest = statistics.median(self.seconds) * 1000, max(self.seconds) * 1000
-        return f"{middle:8.0f} ms {longest:8.0f} ms {self.same / self.all:9.1%}"
+        other = f" ({self.otherwise} otherwise)" if self.otherwise else ""
+        return f"{middle:8.0f} ms {longest:8.0f} ms {self.same / self.all:9.1%}{other}"
 
 
 @asynccontextmanager
@@ -100,7 +103,7 @@ async def backs(cells: list[str], means: str) -> Backs:
             before.append(await fingerprints(app, session))
         for turn in range(len(cells) - 1, 0, -1):
             told = await go(app, session, turn)
-            assert ("fork" in told.variables.means) == (means == "fork"), told.variables.means
+            found.otherwise += ("fork" in told.variables.means) != (means == "fork")
             now = await fingerprints(app, session)
             found.seconds.append(told.variables.seconds)
             found.same += sum(now.get(name) == value for name, value in before[turn - 1].items())
