@@ -2,7 +2,7 @@ FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 jovyan
 WORKDIR /opt/cellwright
 COPY requirements/run.txt requirements/run.txt
-RUN pip install --no-cache-dir --require-hashes -r requirements/run.txt
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements/run.txt
 COPY . .
 # Node builds the front end, and goes again.
 RUN pip install --no-cache-dir --require-hashes -r requirements/node.txt \

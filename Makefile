@@ -14,9 +14,10 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Cellwright needs Python 3.11 or newer; this is $$($(PYTHON) --version). Name another: make PYTHON=python3.12 demo"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "This Python cannot make virtual environments (on Debian: apt install python3-venv)."; rm -rf $(VENV); exit 1; }
 
+# The locks are whole. Left to look for itself, pip finds a newer release of what is named with an extra, and refuses.
 $(VENV)/run.stamp: requirements/run.txt $(SOURCES) | $(VENV)/bin/python
 	@echo "Installing Cellwright and what it needs into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/run.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@mkdir -p $(VENV)/etc/jupyter/jupyter_server_config.d
 	@cp etc/jupyter/jupyter_server_config.d/cellwright.json $(VENV)/etc/jupyter/jupyter_server_config.d/
@@ -24,7 +25,7 @@ $(VENV)/run.stamp: requirements/run.txt $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@echo "Installing the development tools into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
 demo: $(VENV)/run.stamp ## Watch the main job: an agent works with a real file on a real kernel
@@ -87,7 +88,7 @@ fix: $(VENV)/dev.stamp extension/lab/node_modules/.package-lock.json ## Format, 
 # Peers that need other versions than ours live beside us.
 .peers/stamp: requirements/peers.txt
 	@$(PYTHON) -m venv .peers
-	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/peers.txt
 	@touch $@
 
 bench: $(VENV)/dev.stamp .peers/stamp labextension ## Measure, beside peers in the same run
