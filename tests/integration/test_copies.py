@@ -104,6 +104,12 @@ AS_IT_WAS = {
         "ax.clear()",
         "assert len(ax.lines) == 1; fig",
     ),
+    "large outputs": (
+        "import numpy as np, IPython.display as d; large = np.random.default_rng(0).bytes(300_000).hex()\n"
+        "d.display(large); (np.ones((600, 600)) @ np.ones((600, 600))).sum()",
+        "large = None",
+        "for i in range(3): d.display(large)\nassert len(large) == 600_000",
+    ),
     "a progress bar's monitor": (
         "from tqdm import tqdm\nfor i in tqdm(range(3)): pass",
         "1",
