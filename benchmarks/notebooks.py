@@ -51,7 +51,29 @@ NOTEBOOKS = {"pandas": PANDAS, "scikit-learn": SKLEARN, "Matplotlib": MATPLOTLIB
 
 FINGERPRINTS = """
 def fingerprints(names):
-    import hashlib, pickle, types
+    import cloudpickle, hashlib, pickletools, re, types
+
+    def told(value):  # What a value pickles to, whether or not equal texts in it are one object.
+        memo, objects, last, counter = {}, 0, None, False
+        found = hashlib.sha256()
+        for op, argument, _ in pickletools.genops(cloudpickle.dumps(value)):
+            if op.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
+                text = isinstance(last, str)
+                memo[len(memo)], objects = (last if text else objects), objects + (not text)
+                continue
+            if op.name in ("BINGET", "LONG_BINGET"):
+                argument = memo[argument]
+            elif op.name == "FRAME":
+                continue
+            last = argument
+            if not counter:
+                if isinstance(argument, str):  # By this cloudpickle knows a class again that it has made before.
+                    argument = "an id" if re.fullmatch("[0-9a-f]{32}", argument) else argument
+                kind = "text" if isinstance(argument, str) else op.name
+                found.update(repr((kind, argument)).encode("utf-8", "surrogatepass"))
+            counter = argument == "_cid_gen"  # Matplotlib counts in it how often a figure was copied.
+        return found.hexdigest()
+
     found = {}
     for name, value in list(names.items()):
         if name.startswith("_") or name in ("In", "Out", "get_ipython", "exit", "quit", "open"):
@@ -59,14 +81,12 @@ def fingerprints(names):
         if isinstance(value, types.ModuleType):
             continue
         try:
-            import cloudpickle
             once = cloudpickle.loads(cloudpickle.dumps(value))  # What is equal shares its parts afterwards, or not.
-            data = cloudpickle.dumps(cloudpickle.loads(cloudpickle.dumps(once)))
+            found[name] = told(cloudpickle.loads(cloudpickle.dumps(once)))
         except Exception:  # What cannot be pickled is looked at by how far it is.
             frame = getattr(value, "gi_frame", None)
             length = value.__length_hint__() if hasattr(value, "__length_hint__") else None
-            data = repr((type(value), frame and frame.f_lasti, length)).encode()
-        found[name] = hashlib.sha256(data).hexdigest()
+            found[name] = repr((type(value), frame and frame.f_lasti, length))
     return found
 """
 """Deep comparison, for any kernel: what two values pickle to."""

@@ -138,7 +138,8 @@ class _Look:
 
     def _use(self, nodes: Sequence[ast.AST], made: set[str]) -> None:
         for node in nodes:
-            used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+            # What is deleted must be there, as what is read.
+            used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load | ast.Del)}
             if isinstance(node, ast.AugAssign) and (root := _root(node.target)):
                 used.add(root)
             self.before |= used - made

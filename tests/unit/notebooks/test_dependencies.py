@@ -32,6 +32,7 @@ from cellwright.notebooks.dependencies import names, slice_for
         ("if a:\n    %time y = 3", "a", "y", ""),
         ("process(y)", "process y", "", "y"),
         ("df.head?\nz = 1", "", "z", ""),
+        ("del big\nnext(gen)\nlast = 1", "big gen", "big last", "gen"),
     ],
 )
 def test_names(source: str, reads: str, makes: str, changes: str) -> None:
@@ -55,6 +56,7 @@ def test_imports() -> None:
         (["g = 1", "g = 2"], "g", "", [1]),
         (["x = []", "x.append(1)\ng = iter(x)"], "g", "x", [0, 1]),
         (["x = 1", "x = x + 1\ng = iter([x])"], "g", "x", [0, 1]),
+        (["g = a()", "b = 1", "del b\nnext(g)\nz = 1"], "g", "a", [0, 1, 2]),
         (["x = 1"], "unknown", "x", []),
     ],
 )
