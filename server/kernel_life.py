@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -317,10 +317,11 @@ class KernelLife:
         async with self._kernels.lock(session_id):
             connection = self._kernels.get(session_id)
             # Looked at under the lock: a turn that is queued from now on waits for it, and then wakes the session.
-            if connection is None or connection.execution_state == "busy" or await self._rows.open_turns(session_id):
+            if connection is None or await self._rows.open_turns(session_id) or not await rests(connection):
                 return False
             session = await self._rows.get(session_id)
-            created = await self._checkpoints.save(session, connection, "hibernated")
+            # It is a point of the head's as well: where that has none of its own, a redo comes back to it.
+            created = await self._checkpoints.save(session, connection, "hibernated", of_turn=session.head_turn_id)
             ended = e.KernelChanged(
                 status="hibernated",
                 kernel_id=None,
@@ -334,25 +335,37 @@ class KernelLife:
         log.info("hibernated", session_id=session_id, kept=len(created.kept), new_bytes=created.new_bytes)
         return True
 
-    def see_room(self, session: Session) -> None:
+    async def see_room(self, session: Session) -> None:
         """Raises TooManyKernels where a turn would not get a kernel: as many as may live are at work."""
         held = self._kernels.sessions()
         if session.id in held or session.kernel_id is not None or len(held) < self._settings.session_max_concurrent:
             return
-        living = [self._kernels.get(session_id) for session_id in held if session_id not in self._keeping]
-        all_busy = all(kernel is not None and kernel.execution_state == "busy" for kernel in living)
-        if all_busy and len(living) == len(held):
+        if not await self._at_rest(held):
             raise TooManyKernels()
 
     async def make_room(self, session_id: SessionId) -> None:
         """Sees that one more kernel may live, hibernating the longest idle; raises TooManyKernels when none is."""
         while self._kernels.live >= self._settings.session_max_concurrent:
-            idle = [found for found in await self._idle_since() if found[1] != session_id]
-            for _, other in idle:
+            idle = [other for _, other in await self._idle_since() if other != session_id]
+            for other in await self._at_rest(idle):
                 if await self._try_to_hibernate(other):
                     break
             else:
                 raise TooManyKernels()
+
+    async def _at_rest(self, sessions: Sequence[SessionId]) -> list[SessionId]:
+        """Those of them whose kernels are not at work; where all seem to be, within the moment that word of rest takes.
+
+        A kernel whose point is kept will be.
+        """
+        kernels = {found: kernel for found in sessions if (kernel := self._kernels.get(found)) is not None}
+        resting = [
+            found for found, kernel in kernels.items() if found in self._keeping or kernel.execution_state != "busy"
+        ]
+        if not resting:
+            told = await asyncio.gather(*(rests(kernel) for kernel in kernels.values()))
+            resting = [found for found, at_rest in zip(kernels, told, strict=True) if at_rest]
+        return resting
 
     async def _idle_since(self) -> list[tuple[datetime, SessionId]]:
         return sorted((at, session_id) for session_id, at in await self._rows.last_activity(self._kernels.sessions()))

@@ -139,8 +139,7 @@ class Sessions:
         await self._turns.forget(session.id)
         await self._t.kernels.end(session.id)
         objects = await self._t.artifacts.objects_of(session.id)
-        async with postgres.acquired(self._pool) as connection:
-            await connection.execute(SQL.delete_session, session.id)
+        await self._t.rows.delete(session.id)
         await self._t.hot.settle(session.id)
         await self._t.artifacts.release(objects)
 

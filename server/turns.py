@@ -120,7 +120,7 @@ class Turns:
         if not query.strip():
             raise Invalid("The query is empty: say what the agent is to do.")
         await asyncio.to_thread(self._see_room)
-        self._t.life.see_room(session)
+        await self._t.life.see_room(session)
         profile(request.agent or session.agent)
         if request.kind == "ask":
             await self._models.check(request.model or session.model)

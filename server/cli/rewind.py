@@ -64,8 +64,11 @@ def tell(console: Console, told: dict[str, Any], *, foretold: bool) -> None:
     for again in variables["ran_again"]:
         first = next((line for line in again["source"].splitlines() if line.strip()), "")
         console.print(Text(f"    ↻ turn {again['turn']}: {first[:60]}  {again['verdict']} {again['reason']}"[:160]))
-    for lost in variables["missing"]:
-        console.print(Text(f"  ! {lost['name']} is not as it was: {lost['reason']}", style="yellow"))
+    lost: dict[str, list[str]] = {}
+    for told_lost in variables["missing"]:
+        lost.setdefault(told_lost["reason"], []).append(told_lost["name"])
+    for reason, names in lost.items():
+        console.print(Text(f"  ! not as before: {_named(names)} ({reason})", style="yellow"))
     for left in files["left"]:
         console.print(Text(f"  ! {left['name']} stays as it is: {left['reason']}", style="yellow"))
     for outside in told["not_rewound"]:

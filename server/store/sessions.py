@@ -119,6 +119,12 @@ class SessionRows:
             await connection.execute("SELECT pg_notify('cellwright_events', $1)", f"{session_id}:0:seen")
         self._recent.forget(session_id)
 
+    async def delete(self, session_id: SessionId) -> None:
+        """Takes a session out, with all that refers to it; whoever asks from now on is told that there is none."""
+        async with postgres.acquired(self._pool) as connection:
+            await connection.execute(SQL.delete_session, session_id)
+        self._recent.forget(session_id)
+
     async def turn(self, turn_id: str) -> Turn:
         """A turn by id; raises NotFound."""
         row = None

@@ -136,12 +136,35 @@ async def test_the_longest_idle_makes_room(talk: Talk) -> None:
     other = Talk(app, await app.sessions.create("tester", title="Other"), talk.model)
     ok(await other.run("theirs = 2"))
     assert (await talk.refresh()).status is SessionStatus.HIBERNATED
-    turn = await app.sessions.execute(other.session, "import time; time.sleep(2)", "tester")
-    await asyncio.sleep(0.5)
+    turn = await app.sessions.execute(other.session, "import time; time.sleep(60)", "tester")
+    while not any(isinstance(event, e.CellStarted) for event in await other.events(turn)):
+        await asyncio.sleep(0.01)
+    while connection(other).execution_state != "busy":
+        await asyncio.sleep(0.01)
     with pytest.raises(TooManyKernels):
         await app.sessions.execute(await talk.refresh(), "mine", "tester")
+    await app.turns.stop(turn)
     await other.end(turn)
     ok(await talk.run("assert mine == 1"))
+
+
+async def test_word_of_rest_that_comes_late(talk: Talk) -> None:
+    """A kernel that has answered is at rest, also where that is heard a moment later: it makes room, and sleeps."""
+    app = talk.app
+    object.__setattr__(app.settings, "session_max_concurrent", 1)
+    ok(await talk.run("mine = 1"))
+    other = Talk(app, await app.sessions.create("tester", title="Other"), talk.model)
+    for asked, woken in ((talk, other), (other, talk)):
+        async with app.rewind.alone(asked.session.id):
+            kernel = connection(asked)
+            asyncio.get_running_loop().call_later(0.3, setattr, kernel, "execution_state", "idle")
+            kernel.execution_state = "busy"
+        ok(await woken.run("1"))
+        assert (await asked.refresh()).status is SessionStatus.HIBERNATED
+    kernel = connection(talk)
+    asyncio.get_running_loop().call_later(0.3, setattr, kernel, "execution_state", "idle")
+    kernel.execution_state = "busy"
+    assert await app.life.hibernate(talk.session.id)
 
 
 async def test_an_object_with_another_content_is_refused(talk: Talk) -> None:

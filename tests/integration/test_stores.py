@@ -18,7 +18,7 @@ import pytest
 from cellwright.notebooks.document import Document
 from cellwright.server import events as e
 from cellwright.server.app import Cellwright
-from cellwright.server.domain import Sha256
+from cellwright.server.domain import Sha256, Who
 from cellwright.server.errors import DataFolderInUse, NotFound, StaleLease, StoreUnavailable
 from cellwright.server.live import LiveMessage, joined
 from cellwright.server.settings import Settings
@@ -27,6 +27,8 @@ from cellwright.server.store.folder import DataFolder, runtime_folder
 from cellwright.server.store.leases import Leases
 from cellwright.server.store.migrate import migrate, migrations
 from cellwright.server.store.objects import Spooled, read_all
+from cellwright.server.store.recent import Recent
+from cellwright.server.store.sessions import SessionRows
 
 from tests.conftest import OWNER, Talk
 from tests.services import Services
@@ -288,6 +290,18 @@ def test_postgres_ends_with_its_owner(data_dir: Path) -> None:
         while psutil.pid_exists(keeper) and psutil.Process(keeper).status() != "zombie":
             assert time.monotonic() < give_up
             time.sleep(0.05)
+
+
+async def test_a_deleted_session_is_gone_at_once(app: Cellwright) -> None:
+    """Who deleted a session is told so by the next read, before word of it has come back from Postgres."""
+    recent = Recent()
+    recent.listening = True  # And hears nothing.
+    rows, who = SessionRows(app._pool, recent), Who(name=OWNER)
+    session = await app.sessions.create(OWNER, title="Short")
+    assert (await rows.find(session.id, who)).title == "Short"
+    await rows.delete(session.id)
+    with pytest.raises(NotFound):
+        await rows.find(session.id, who)
 
 
 def test_one_folder_one_owner(data_dir: Path) -> None:

@@ -28,8 +28,7 @@ WHERE c.session_id = $1 AND c.metadata ->> 'kind' = 'named' AND on_line(c.seq, s
 -- name: of_turns
 -- Those that were made behind the end of their turn.
 SELECT c.* FROM checkpoints c JOIN turns t ON t.id = c.turn_id
-WHERE c.turn_id = ANY ($1::uuid[]) AND c.metadata ->> 'kind' IN ('turn', 'named')
-  AND (c.metadata ->> 'incarnation')::integer >= $2 AND c.seq >= (t.line -> -1 ->> 1)::bigint
+WHERE c.turn_id = ANY ($1::uuid[]) AND (c.metadata ->> 'incarnation')::integer >= $2 AND c.seq >= (t.line -> -1 ->> 1)::bigint
 ORDER BY c.seq;
 
 -- name: refer

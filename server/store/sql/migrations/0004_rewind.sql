@@ -13,6 +13,11 @@ ALTER TABLE turns ADD COLUMN before jsonb;
 UPDATE turns SET line = jsonb_build_array(jsonb_build_array(1, (SELECT max(seq) FROM events WHERE turn_id = turns.id)))
 WHERE ended_at IS NOT NULL;
 
+-- What a session sleeps with is what there was at its head.
+UPDATE checkpoints c SET turn_id = s.head_turn_id FROM sessions s
+WHERE s.id = c.session_id AND s.status = 'hibernated' AND c.metadata ->> 'kind' = 'hibernated'
+  AND (c.metadata ->> 'incarnation')::integer = s.kernel_incarnation;
+
 ALTER TABLE messages ADD COLUMN limb boolean NOT NULL DEFAULT false;
 
 ALTER TABLE artifacts ADD COLUMN limb boolean NOT NULL DEFAULT false;
