@@ -524,8 +524,10 @@ def test_as_many_kernels_as_may_live(data_dir: Path, root: Path, tmp_path: Path)
             kwargs={"json": {"source": "import time; time.sleep(20)"}},
         )
         busy.start()
-        while server.call("GET", f"/sessions/{two}")["kernel_status"] != "busy":
+        while "sleep" not in (row := server.call("GET", f"/sessions/{two}"))["state"]["last_code"]:
             time.sleep(0.05)
+        while row["kernel_status"] != "busy":
+            row = server.call("GET", f"/sessions/{two}")
         refused = server.http.post(f"/sessions/{one}/execute", json={"source": "x"})
         assert problem(refused, 503)
         assert refused.headers["retry-after"]
