@@ -23,7 +23,8 @@ from cellwright.server.workbench import Tools
 
 SQL, ARTIFACTS, POINTS = queries.load("sessions"), queries.load("artifacts"), queries.load("checkpoints")
 LEFT_OUT = (
-    *("session.created", "session.changed", "title.changed", "session.shared", "session.branched", "head.moved"),
+    *("session.created", "session.changed", "title.changed", "session.shared", "session.branched"),
+    *("head.moving", "head.stayed", "head.moved"),
     *("kernel.changed", "checkpoint.created", "notebook.saved", "notebook.failed", "usage"),
 )
 """What is about the parent alone."""

@@ -174,6 +174,13 @@ class Share(Frozen):
     expires_at: datetime | None = None
 
 
+class Moving(Frozen):
+    """What a move of the head changes before the log says that it has moved."""
+
+    workspace_version: str | None = Field(description="Of the files that are put in place")
+    in_place: bool = Field(description="Whether the kernel itself goes back, by a copy; else another takes its place")
+
+
 class Session(Frozen):
     """A conversation with an agent that works in a notebook on a kernel."""
 
@@ -203,6 +210,7 @@ class Session(Frozen):
     summary: Summary | None = None
     redo: list[TurnId] = Field([], description="Turns that an undo came from; the next one to go back to is the last")
     workspace_version: str | None = None
+    moving: Moving | None = Field(None, description="Where its head is being moved; a server that ends then leaves it")
     parent_session_id: SessionId | None = Field(None, description="The session that it is a branch of")
     parent_turn: int | None = None
     created_at: datetime

@@ -15,6 +15,7 @@ from cellwright.server.domain import (
     KeptFile,
     LeftOut,
     Message,
+    Moving,
     Rewound,
     SessionId,
     Skipped,
@@ -315,6 +316,23 @@ class WorkspaceSaved(_Event):
     left_out: list[LeftOut] = []
 
 
+class HeadMoving(_Event):
+    """Files and kernel are about to be changed, to those of another point; `head.moved` or `head.stayed` follows."""
+
+    type: Literal["head.moving"] = "head.moving"
+    why: Literal["undo", "redo", "restore"]
+    by: str
+    moving: Moving
+
+
+class HeadStayed(_Event):
+    """A move of the head that had begun did not come to its end; all is as it was before, but what is named."""
+
+    type: Literal["head.stayed"] = "head.stayed"
+    cause: str
+    left: list[LeftOut] = []
+
+
 class HeadMoved(_Event):
     """The session's head is another turn: conversation, notebook, files and variables are those of its end.
 
@@ -412,6 +430,8 @@ Event = Annotated[
     | KernelChanged
     | CheckpointCreated
     | WorkspaceSaved
+    | HeadMoving
+    | HeadStayed
     | HeadMoved
     | SessionBranched
     | NotebookSaved

@@ -157,7 +157,8 @@ class KernelLife:
         )
         return None if plan.empty else await self._revival.into(connection, plan)
 
-    async def recover(self, session: Session, again: Again) -> tuple[VariablesBack, list[e.Event]]:
+    @asynccontextmanager
+    async def recovering(self, session: Session, again: Again) -> AsyncIterator[tuple[VariablesBack, list[e.Event]]]:
         """Brings back what a kernel that was lost held: the last stored variables, and what the cells since made.
 
         What was made after the loss is made again as well. No turn may run. Raises Conflict where nothing was lost, or
@@ -170,7 +171,8 @@ class KernelLife:
         plan = await self._revival.plan(way, workspace.folder, again, through_death=True)
         if plan.empty:
             raise Conflict("There is nothing that could be brought back.")
-        return await self.replace(session, lambda kernel: self._revival.into(kernel, plan), recovered=True)
+        async with self.replacing(session, lambda kernel: self._revival.into(kernel, plan), recovered=True) as told:
+            yield told
 
     async def _adopted(self, session: Session) -> KernelConnection | None:
         if session.kernel_id is None:
@@ -240,17 +242,18 @@ class KernelLife:
 
     # -- coming back ---------------------------------------------------------------------------------------------
 
-    async def replace(
+    @asynccontextmanager
+    async def replacing(
         self,
         session: Session,
         fill: Callable[[KernelConnection], Awaitable[VariablesBack]],
         *,
         recovered: bool = False,
-    ) -> tuple[VariablesBack, list[e.Event]]:
+    ) -> AsyncIterator[tuple[VariablesBack, list[e.Event]]]:
         """Gives the session a fresh kernel, which `fill` makes what it is to be; and the events that tell of it.
 
-        The one that it has lives until then, and stays if anything fails. Raises KernelNotStarted, KernelDied or
-        TooManyKernels.
+        The one that it has lives until the block has ended, which is to append them, and stays if anything fails.
+        Raises KernelNotStarted, KernelDied or TooManyKernels.
         """
         async with self._kernels.lock(session.id):
             workspace = workspace_of(self._root, session)
@@ -262,11 +265,12 @@ class KernelLife:
             connection = await self._kernels.start(name, session.kernel_name, workspace.folder)
             try:
                 back = await fill(connection)
+                yield back, self._came_back(session, former, connection, back, recovered=recovered)
             except BaseException:
                 await asyncio.shield(self._kernels.end(name))
                 raise
             await self._kernels.take_over(name, session.id)
-            return back, self._came_back(session, former, connection, back, recovered=recovered)
+            self._report_death(session.id, session.kernel_incarnation + 1)
 
     async def go_back(self, session: Session, copy: SleepingCopy) -> tuple[VariablesBack, list[e.Event]]:
         """Makes the session's kernel what it was when the copy was made; raises KernelNotStarted or CopyRefused."""
@@ -280,6 +284,7 @@ class KernelLife:
             missing=[Skipped(name=lost, type="", reason="no copy of a process has them") for lost in copy.lost],
             seconds=round(time.monotonic() - began, 4),
         )
+        self._report_death(session.id, session.kernel_incarnation + 1)
         return back, self._came_back(session, former, connection, back)
 
     def _came_back(
@@ -294,7 +299,6 @@ class KernelLife:
         incarnation = session.kernel_incarnation + 1
         now, connection.last_variables = connection.last_variables, [] if former is None else former.last_variables
         changed = variables.changes(connection, now)
-        self._report_death(session.id, incarnation)
         told = _restored(connection, incarnation, back.restored, back.missing, recovered=recovered)
         return [told] if changed is None else [told, changed]
 
@@ -302,10 +306,14 @@ class KernelLife:
         """Ends the kernel; the next cell starts another. Raises Conflict while a turn runs."""
         if await self._rows.open_turns(session.id):
             raise Conflict("A turn is under way: stop it before you restart the kernel.")
+        await self.end(session, "the user restarted it")
+
+    async def end(self, session: Session, cause: str) -> None:
+        """Ends the kernel, if it has one, with its variables."""
         async with self._kernels.lock(session.id):
             if self._kernels.get(session.id) is not None:
                 await self._kernels.end(session.id)
-                await self._died(session.id, session.kernel_incarnation, "the user restarted it")
+                await self._died(session.id, session.kernel_incarnation, cause)
 
     async def hibernate(self, session_id: SessionId) -> bool:
         """Stores the variables and ends the kernel; returns False for a kernel that is busy, or none.

@@ -50,6 +50,10 @@ def line(event: e.Event) -> str:
             return f"The kernel died: {cause}. Its variables are gone."
         case e.KernelChanged(status=status):
             return f"The kernel is {status}."
+        case e.HeadMoving():
+            return "The session goes to another point."
+        case e.HeadStayed(cause=cause):
+            return f"The session is where it was: {cause}"
         case e.HeadMoved(rewound=rewound):
             place = f"after turn {rewound.to_turn}" if rewound.to_turn else "before the first turn"
             return f"The session is {place} now."

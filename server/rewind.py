@@ -6,6 +6,7 @@ The log is only ever added to. What does not lead to the head any more stays in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from cellwright.server.domain import (
     FilesMoved,
     Message,
     MessageId,
+    Moving,
     Rewound,
     Session,
     SessionId,
@@ -37,7 +39,7 @@ from cellwright.server.domain import (
     VariablesBack,
     new_id,
 )
-from cellwright.server.errors import Busy, CellwrightError, Conflict, NotFound
+from cellwright.server.errors import Busy, CellwrightError, Conflict, NotFound, StoreUnavailable
 from cellwright.server.kernel_life import rests, workspace_of
 from cellwright.server.notebook_files import told_edits
 from cellwright.server.revival import Again, Plan, Revival
@@ -65,6 +67,7 @@ To = int | str | Before | Way | None
 
 OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES)
 MAX_TOLD = 20
+BROKEN_OFF = "The server ended while it went to another point."
 
 log = structlog.get_logger(__name__)
 
@@ -229,43 +232,87 @@ class Rewind:
             context, summary = await self._ways.context(target.way)
             document = await self._t.cells.document(session.id)
             edits = [told for change in difference(document, target.document) for told in told_edits(change)]
-            before = await self._snapshots.load(session.id, session.workspace_version)
+            moving = Moving(workspace_version=target.files.version, in_place=target.copy is not None)
+            await self._t.log.append(session.id, [e.HeadMoving(why=why, by=by, moving=moving)], generation=generation)
+            kernel = self._t.kernels.get(session.id)
             try:
-                moved, back, told = await self._moved(session, target)
-                rewound = target.rewound.model_copy(
-                    update={"files": moved, "variables": back, "seconds": round(time.monotonic() - began, 4)}
-                )
-                events: list[e.Event] = [
-                    e.HeadMoved(
-                        why=why,
-                        by=by,
-                        to_turn_id=target.way.turn.id if target.way.turn is not None else None,
-                        from_turn_id=session.head_turn_id,
-                        line=target.way.line,
-                        redo=target.redo,
-                        context=context,
-                        summary=summary,
-                        workspace_version=target.files.version,
-                        rewound=rewound,
+                async with self._moved(session, target) as (moved, back, told):
+                    rewound = target.rewound.model_copy(
+                        update={"files": moved, "variables": back, "seconds": round(time.monotonic() - began, 4)}
                     )
-                ]
-                if edits:
-                    events.append(e.CellsEdited(author="cellwright", edits=edits))
-                await self._t.log.append(session.id, [*events, *told], generation=generation)
-            except BaseException:
-                await asyncio.shield(self._files_are(session, before))
+                    events: list[e.Event] = [
+                        e.HeadMoved(
+                            why=why,
+                            by=by,
+                            to_turn_id=target.way.turn.id if target.way.turn is not None else None,
+                            from_turn_id=session.head_turn_id,
+                            line=target.way.line,
+                            redo=target.redo,
+                            context=context,
+                            summary=summary,
+                            workspace_version=target.files.version,
+                            rewound=rewound,
+                        )
+                    ]
+                    if edits:
+                        events.append(e.CellsEdited(author="cellwright", edits=edits))
+                    await self._t.log.append(session.id, [*events, *told], generation=generation)
+            except BaseException as error:
+                with contextlib.suppress(StoreUnavailable):  # Then it is put right when the session is next used.
+                    same = self._t.kernels.get(session.id) is kernel
+                    await asyncio.shield(self.put_right(session.id, generation, _cause(error), same_kernel=same))
                 raise
             await self._t.notebooks.save(await self._t.rows.get(session.id), generation)
             log.info("head_moved", session_id=session.id, to=rewound.to_turn, means=back.means)
             return rewound
 
-    async def _moved(self, session: Session, target: _Target) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
-        """Makes files and variables what they are to be."""
+    @asynccontextmanager
+    async def _moved(
+        self, session: Session, target: _Target
+    ) -> AsyncIterator[tuple[FilesMoved, VariablesBack, list[e.Event]]]:
+        """Makes files and variables what they are to be; a kernel that ends for it does so after the block."""
         moved = await self._snapshots.put_back(workspace_of(self._t.root, session), target.moves, target.files)
-        back, told = await self._brought_back(session, target)
-        if back.ran_again:
-            await self._files_are(session, target.files)  # A cell that ran again may have written some.
-        return moved, back, told
+        async with self._brought_back(session, target) as (back, told):
+            if back.ran_again:
+                await self._files_are(session, target.files)  # A cell that ran again may have written some.
+            yield moved, back, told
+
+    async def put_right(self, session_id: SessionId, generation: int, cause: str, *, same_kernel: bool = False) -> None:
+        """Takes back what a move of the head that did not come to its end has changed, if there was one.
+
+        Files that are neither as they were before nor as the move was to make them are the user's, and stay. A kernel
+        that may have gone back is ended, and what it held at the head is brought back. Nothing else may go on in the
+        session.
+        """
+        session = await self._t.rows.get(session_id)
+        if session.moving is None:
+            return
+        workspace = workspace_of(self._t.root, session)
+        before = await self._snapshots.load(session.id, session.workspace_version)
+        meant = await self._snapshots.load(session.id, session.moving.workspace_version)
+        now, _ = await self._snapshots.take(session, workspace)
+        moves = self._snapshots.moves(session, workspace, now, before)
+        theirs = {name for name in now.files if now.files[name] != meant.files.get(name)}
+        moves = moves.model_copy(
+            update={
+                "written": [name for name in moves.written if name not in theirs],
+                "removed": [name for name in moves.removed if name not in theirs],
+            }
+        )
+        files = await self._snapshots.put_back(workspace, moves, before)
+        in_place = session.moving.in_place and not same_kernel
+        if in_place:
+            await self._t.life.take_back(session)
+            await self._t.life.end(session, "it may have gone back already when that was broken off")
+        stayed = e.HeadStayed(cause=cause, left=files.left)
+        await self._t.log.append(session.id, [stayed], generation=generation)
+        log.warning("head_stayed", session_id=session.id, cause=cause)
+        if in_place:
+            try:
+                async with self._t.life.recovering(await self._t.rows.get(session.id), "safe") as (_, told):
+                    await self._t.log.append(session.id, told, generation=generation)
+            except (KernelError, CellwrightError) as error:  # The log says that they are lost; they can be asked for.
+                log.warning("variables_not_recovered", session_id=session.id, error=str(error))
 
     async def _files_are(self, session: Session, wanted: Snapshot) -> None:
         """Sees that the workspace holds the files of a snapshot."""
@@ -276,8 +323,9 @@ class Rewind:
     async def recover(self, session: Session, again: Again, generation: int) -> VariablesBack:
         """Brings back what a kernel that was lost held; raises Busy, or Conflict where nothing can be."""
         async with self.exclusively(session.id):
-            back, told = await self._t.life.recover(await self._t.rows.get(session.id), again)
-            await self._t.log.append(session.id, told, generation=generation)
+            await self.put_right(session.id, generation, BROKEN_OFF)
+            async with self._t.life.recovering(await self._t.rows.get(session.id), again) as (back, told):
+                await self._t.log.append(session.id, told, generation=generation)
         return back
 
     async def within(self, session: Session, way: Way) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
@@ -293,7 +341,8 @@ class Rewind:
         try:
             moves = self._snapshots.moves(session, workspace, now, then)
             files = await self._snapshots.put_back(workspace, moves, then)
-            back, told = await self._t.life.replace(session, lambda kernel: self._revival.into(kernel, plan))
+            async with self._t.life.replacing(session, lambda kernel: self._revival.into(kernel, plan)) as (back, told):
+                pass
         except BaseException:
             await asyncio.shield(self._files_are(session, before))
             raise
@@ -350,24 +399,34 @@ class Rewind:
                     told[f"turn {number}: a cell {reason.partition(' (')[0]}; that is not taken back"] = None
         return list(told)[:MAX_TOLD]
 
-    async def _brought_back(self, session: Session, target: _Target) -> tuple[VariablesBack, list[e.Event]]:
+    @asynccontextmanager
+    async def _brought_back(
+        self, session: Session, target: _Target
+    ) -> AsyncIterator[tuple[VariablesBack, list[e.Event]]]:
         if target.untouched:
-            return VariablesBack(means=["none"]), []
+            yield VariablesBack(means=["none"]), []
+            return
         if target.copy is not None:
             try:
-                return await self._t.life.go_back(session, target.copy)
+                back = await self._t.life.go_back(session, target.copy)
             except (CopyRefused, KernelNotStarted) as error:
                 log.info("copy_not_woken", session_id=session.id, error=str(error))
+            else:
+                yield back
+                return
         workspace = workspace_of(self._t.root, session)
         plan = target.plan or await self._revival.plan(target.way, workspace.folder, target.again)
         if plan.empty and self._t.kernels.get(session.id) is None:
-            return VariablesBack(means=["none"]), []
-        return await self._t.life.replace(session, lambda connection: self._revival.into(connection, plan))
+            yield VariablesBack(means=["none"]), []
+            return
+        async with self._t.life.replacing(session, lambda kernel: self._revival.into(kernel, plan)) as back:
+            yield back
 
     # -- the user's own doings -----------------------------------------------------------------------------------
 
     async def kept(self, session: Session, by: str, generation: int) -> Session:
         """Records what the user did since the last turn as a turn of theirs, if there is anything."""
+        await self.put_right(session.id, generation, BROKEN_OFF)
         await self._t.notebooks.pull(session, generation)
         session = await self._t.rows.get(session.id)
         way = await self._ways.to(session.id, session.head_turn_id)
@@ -413,6 +472,10 @@ class Rewind:
         except KernelError:
             return False
         return before != connection.last_variables
+
+
+def _cause(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _in_words(news: list[tuple[str, dict[str, object]]], files: e.WorkspaceSaved | None, ran: bool) -> str:

@@ -47,7 +47,7 @@ from cellwright.server.errors import (
 )
 from cellwright.server.models.catalog import Models
 from cellwright.server.named import NamedCheckpoints
-from cellwright.server.rewind import Rewind
+from cellwright.server.rewind import BROKEN_OFF, Rewind
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.leases import Leases
 from cellwright.server.store.log import crash_point
@@ -308,6 +308,8 @@ class Turns:
                 generation = await self._claim(session_id)
                 if generation is None:
                     return
+                async with self._rewind.alone(session_id):
+                    await self._rewind.put_right(session_id, generation, BROKEN_OFF)
                 for turn in await self._t.rows.open_turns(session_id):
                     async with self._rewind.alone(session_id):
                         await self._run(turn, generation)

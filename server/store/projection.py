@@ -268,6 +268,14 @@ async def _workspace_saved(connection: Connection, record: e.Record, event: e.Wo
     await connection.execute(SQL.set_workspace, record.session_id, event.version)
 
 
+async def _head_moving(connection: Connection, record: e.Record, event: e.HeadMoving) -> None:
+    await connection.execute(SQL.set_moving, record.session_id, event.moving.model_dump())
+
+
+async def _head_stayed(connection: Connection, record: e.Record, event: e.HeadStayed) -> None:
+    await connection.execute(SQL.set_moving, record.session_id, None)
+
+
 async def _head_moved(connection: Connection, record: e.Record, event: e.HeadMoved) -> None:
     await connection.execute(
         SQL.move_head,
@@ -308,5 +316,7 @@ _PROJECTIONS: dict[type[Any], Callable[[Connection, e.Record, Any], Awaitable[No
     e.KernelChanged: _kernel_changed,
     e.CheckpointCreated: _checkpoint_created,
     e.WorkspaceSaved: _workspace_saved,
+    e.HeadMoving: _head_moving,
+    e.HeadStayed: _head_stayed,
     e.HeadMoved: _head_moved,
 }

@@ -86,6 +86,33 @@ def test_a_crash_between_any_two_writes(jupyter: JupyterServer, root: Path, poin
         assert after["outputs"][0]["data"]["text/plain"] == "11"
 
 
+@pytest.mark.parametrize("copies", ["0", "1"])
+@pytest.mark.parametrize("point", ["after:head.moving", "before:head.moved", "after:head.moved"])
+def test_a_crash_while_the_head_moves(jupyter: JupyterServer, root: Path, point: str, copies: str) -> None:
+    """The session is at the one point or the other as a whole, and what the user did meanwhile stays."""
+    jupyter.start(CELLWRIGHT_TEST_CRASH_AT=point, CELLWRIGHT_LIVE_COPIES=copies)
+    session = jupyter.call("POST", "/sessions", json={"title": "crash"})["id"]
+    for number in (1, 2):
+        source = f"kept = {number}\nopen('all.txt', 'a').write('{number}')\nopen('{number}.txt', 'w').write('')"
+        assert jupyter.call("POST", f"/sessions/{session}/execute", json={"source": source})["status"] == "ok"
+    with contextlib.suppress(httpx.TransportError):
+        jupyter.http.post(f"/sessions/{session}/undo", json={})
+    jupyter.wait_dead()
+    folder = root / next(root.glob("cellwright/*"))
+    (folder / "mine.txt").write_text("mine")
+    jupyter.start()
+    head = 1 if point == "after:head.moved" else 2
+    source = "(kept, open('all.txt').read(), sorted(p.name for p in __import__('pathlib').Path().glob('*.txt')))"
+    after = jupyter.call("POST", f"/sessions/{session}/execute", json={"source": source})
+    numbers = range(1, head + 1)
+    files = sorted([*(f"{number}.txt" for number in numbers), "all.txt", "mine.txt"])
+    assert after["outputs"][0]["data"]["text/plain"] == repr((head, "".join(map(str, numbers)), files))
+    told = [event["type"] for event in jupyter.events(session) if event["type"].startswith("head.")]
+    assert told == ["head.moving", "head.moved" if head == 1 else "head.stayed"]
+    notebook = jupyter.call("GET", f"/sessions/{session}/notebook")
+    assert len(notebook["cells"]) == head + 1
+
+
 def test_variables_and_a_running_cell_survive_a_kill(jupyter: JupyterServer, root: Path) -> None:
     """A cell that ran on while the server was dead is finished, every output once, and its kernel goes on."""
     source = "import time\nbefore = 5\nfor i in range(12): print('tick', i, flush=True); time.sleep(0.25)\nbefore * 2"

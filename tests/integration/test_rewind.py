@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from cellwright.kernels.errors import KernelNotStarted
 from cellwright.notebooks.render import plain
+from cellwright.server import events as e
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import Rewound, VariablesBack
-from cellwright.server.errors import Conflict, NotFound
+from cellwright.server.errors import Conflict, NotFound, StoreUnavailable
 from cellwright.server.kernel_life import workspace_of
 
 from tests.conftest import OWNER, Talk
@@ -438,15 +441,43 @@ async def test_what_fails_moves_nothing(talk: Talk, monkeypatch: pytest.MonkeyPa
     assert await look(talk) == seen[1]
 
 
+@pytest.mark.parametrize("copies", [0, 2])
+async def test_a_store_that_is_away_at_the_last_moment(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, copies: int
+) -> None:
+    """A move that cannot be written down did not happen: the kernel that went back already has its variables again."""
+    object.__setattr__(talk.app.settings, "live_copies", copies)
+    talk.app.kernels._most_copies = copies
+    seen = await three_turns(talk)
+    append = talk.app.log.append
+
+    async def away(session_id: Any, events: Any, **more: Any) -> Any:
+        if any(isinstance(event, e.HeadMoved) for event in events):
+            raise StoreUnavailable("Postgres is away.")
+        return await append(session_id, events, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(talk.app.log, "append", away)
+        with pytest.raises(StoreUnavailable):
+            await go(talk, "undo", 2)
+    assert await look(talk) == seen[3]
+    told = [event.type for event in await talk.events() if event.type.startswith("head.")]
+    assert told == ["head.moving", "head.stayed"]
+    await go(talk, "undo", 1)
+    assert await look(talk) == seen[1]
+
+
 async def test_a_question_that_comes_meanwhile(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked while the head moves is answered behind it, and seen."""
     await three_turns(talk)
     rewind = talk.app.rewind
     moving, asked = rewind._moved, []
 
-    async def slowly(*arguments: Any) -> Any:
+    @asynccontextmanager
+    async def slowly(*arguments: Any) -> AsyncIterator[Any]:
         asked.append(await talk.app.sessions.execute(talk.session, "y = x + 1\ny", OWNER))
-        return await moving(*arguments)
+        async with moving(*arguments) as moved:
+            yield moved
 
     monkeypatch.setattr(rewind, "_moved", slowly)
     await go(talk, "undo", 1)

@@ -19,6 +19,8 @@ UPDATE sessions SET lease_owner = NULL, lease_expires_at = NULL WHERE id = $1 AN
 UPDATE sessions SET lease_expires_at = now() WHERE lease_owner IS NOT NULL AND lease_owner <> $1;
 
 -- name: sessions_to_take
-SELECT DISTINCT s.id FROM sessions s JOIN turns t ON t.session_id = s.id
-WHERE t.status IN ('queued', 'running')
+-- Those with turns to run, or with a move of the head that was begun.
+SELECT s.id FROM sessions s
+WHERE s.id IN (SELECT session_id FROM turns WHERE status IN ('queued', 'running')
+               UNION SELECT id FROM sessions WHERE moving IS NOT NULL)
   AND (s.lease_owner IS NULL OR s.lease_owner = $1 OR s.lease_expires_at <= now());

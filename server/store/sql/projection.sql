@@ -28,9 +28,12 @@ FROM sessions s
 WHERE turns.id = $1 AND s.id = turns.session_id;
 
 -- name: move_head
-UPDATE sessions SET head_turn_id = $2, redo = $3, context = $4, summary = $5, workspace_version = $6,
+UPDATE sessions SET head_turn_id = $2, redo = $3, context = $4, summary = $5, workspace_version = $6, moving = NULL,
     line = $7::jsonb || jsonb_build_array(jsonb_build_array($8::bigint, NULL))
 WHERE id = $1;
+
+-- name: set_moving
+UPDATE sessions SET moving = $2 WHERE id = $1;
 
 -- name: mark_limbs
 SELECT mark_limbs($1);

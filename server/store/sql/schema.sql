@@ -41,9 +41,11 @@ CREATE TABLE sessions (
     redo jsonb NOT NULL DEFAULT '[]',
     workspace_version text,
     parent_turn integer,
+    moving jsonb,
     UNIQUE (owner, key)
 );
 CREATE INDEX sessions_by_parent ON sessions (parent_session_id) WHERE parent_session_id IS NOT NULL;
+CREATE INDEX sessions_moving ON sessions (id) WHERE moving IS NOT NULL;
 CREATE INDEX sessions_by_activity ON sessions (owner, last_activity DESC, id);
 CREATE INDEX sessions_by_lease ON sessions (lease_owner, lease_expires_at) WHERE lease_owner IS NOT NULL;
 

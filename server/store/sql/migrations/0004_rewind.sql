@@ -4,6 +4,8 @@ ALTER TABLE sessions ADD COLUMN line jsonb NOT NULL DEFAULT '[[1, null]]';
 ALTER TABLE sessions ADD COLUMN redo jsonb NOT NULL DEFAULT '[]';
 ALTER TABLE sessions ADD COLUMN workspace_version text;
 ALTER TABLE sessions ADD COLUMN parent_turn integer;
+ALTER TABLE sessions ADD COLUMN moving jsonb;
+CREATE INDEX sessions_moving ON sessions (id) WHERE moving IS NOT NULL;
 CREATE INDEX sessions_by_parent ON sessions (parent_session_id) WHERE parent_session_id IS NOT NULL;
 
 ALTER TABLE turns ADD COLUMN limb boolean NOT NULL DEFAULT false;
