@@ -29,13 +29,19 @@ async def _ask(connection: KernelConnection, do: str, **arguments: Any) -> Any:
         raise
 
 
-async def save(connection: KernelConnection, folder: Path, known: Collection[str], limit: int | None) -> Manifest:
-    """Writes the objects that are not `known` into `folder`; returns the manifest. Raises KernelUnreachable."""
+async def save(
+    connection: KernelConnection, folder: Path, known: Collection[str], limit: int | None, budget: int | None = None
+) -> Manifest:
+    """Writes the objects that are not `known` into `folder`; returns the manifest. Raises KernelUnreachable.
+
+    `limit` is the most that one variable may take, in bytes, `budget` all of them: the largest are then left out.
+    """
+    asked = {"known": list(known), "limit": limit, "budget": budget}
     if connection.shares_folders:
-        return dict(await _ask(connection, "save", folder=str(folder), known=list(known), limit=limit))
+        return dict(await _ask(connection, "save", folder=str(folder), **asked))
     there = await _ask(connection, "temporary")
     try:
-        manifest = dict(await _ask(connection, "save", folder=there, known=list(known), limit=limit))
+        manifest = dict(await _ask(connection, "save", folder=there, **asked))
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o700)
         for name in manifest["written"]:
             for start in range(0, max(1, manifest["sizes"][name]), CHUNK_BYTES):

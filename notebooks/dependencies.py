@@ -43,7 +43,7 @@ class Names:
 
 def names(source: str) -> Names:
     """A cell's names; none where it is not Python. Magics and shell lines count for nothing."""
-    text = _plain(source)
+    text = plain(source)
     try:
         tree = ast.parse(text)
         table = symtable.symtable(text, "<cell>", "exec")
@@ -61,7 +61,31 @@ def names(source: str) -> Names:
     )
 
 
-def _plain(source: str) -> str:
+def statements(source: str) -> list[tuple[ast.stmt, Names]]:
+    """A cell's statements with the names of each, in order; none where it is not Python."""
+    try:
+        return [(statement, names(ast.unparse(statement))) for statement in ast.parse(plain(source)).body]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+
+
+def made_from(source: str, given: Collection[str]) -> dict[str, str]:
+    """Names that a cell makes, by way of others or not, from the `given` ones, each with one of these."""
+    found = {name: name for name in given}
+    touched: set[str] = set()
+    for _, looked in statements(source):
+        touched |= looked.touches
+        roots = sorted(found[name] for name in looked.reads if name in found)
+        for name in looked.touches:
+            if roots:
+                found[name] = roots[0]
+            elif name in looked.makes:
+                found.pop(name, None)
+    return {name: root for name, root in found.items() if name in touched}
+
+
+def plain(source: str) -> str:
+    """A cell as Python, without magics and shell lines."""
     lines = WRAPPING.sub("", source).split("\n")
     return "\n".join(_plain_line(line) for line in lines)
 
@@ -192,6 +216,7 @@ def _root(node: ast.AST) -> str | None:
 def slice_for(cells: Sequence[Names], wanted: Collection[str], held: Collection[str]) -> list[int]:
     """Which of the cells that ran, in order, must run again to make the `wanted` names, by their places.
 
+    A cell that only mentions one may have changed it: a function that it was given to, a generator that was read from.
     `held` are names that are there already, as they were at the end. One that a cell itself touches, or a later one
     did, was another value when the cell read it, and is made again as well.
     """
@@ -200,7 +225,7 @@ def slice_for(cells: Sequence[Names], wanted: Collection[str], held: Collection[
     later: set[str] = set()
     for place in reversed(range(len(cells))):
         cell = cells[place]
-        if cell.touches & needed:
+        if (cell.touches | cell.reads) & needed:
             chosen.append(place)
             needed -= cell.makes - cell.changes - cell.reads
             needed |= {name for name in cell.reads if name not in held or name in later | cell.touches}

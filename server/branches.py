@@ -76,12 +76,13 @@ class Branches:
         return await self._ways.to(session.id, turn.id)
 
     async def _see_variables(self, session: Session, generation: int) -> None:
-        """Stores the variables as they are now, where that was not done after the turn: they were too many for that."""
+        """Stores the variables as they are now, where not all were after the turn: they were too many for that."""
         connection = self._t.kernels.get(session.id)
         assert session.head_turn_id is not None
         async with postgres.acquired(self._pool) as database:
             known = await database.fetch(POINTS.of_turns, [session.head_turn_id], session.kernel_incarnation)
-        if connection is not None and not known:
+        whole = any(not row["variables"]["manifest"].get("partial") for row in known)
+        if connection is not None and not whole:
             turn_id = session.head_turn_id
             saved = await self._checkpoints.save(session, connection, "turn", of_turn=turn_id)
             await self._t.log.append(session.id, [saved], generation=generation)

@@ -62,8 +62,11 @@ class Checkpoints:
         *,
         label: str | None = None,
         of_turn: TurnId | None = None,
+        budget: int | None = None,
     ) -> CheckpointCreated:
-        """Stores the namespace; the checkpoint is there once the caller has appended the event.
+        """Stores the namespace, but the largest of it where all would be more than a budget, in bytes.
+
+        The checkpoint is there once the caller has appended the event.
 
         Raises KernelUnreachable or StoreUnavailable, and then nothing of it is visible.
         """
@@ -71,7 +74,7 @@ class Checkpoints:
             known = {row["sha256"]: row["size_bytes"] for row in await database.fetch(SQL.known_objects, session.id)}
         folder = self._folder / new_id()
         try:
-            manifest = await namespace.save(connection, folder, known, self._limit)
+            manifest = await namespace.save(connection, folder, known, self._limit, budget)
             new_bytes = 0
             for sha256 in manifest["sizes"]:
                 if sha256 in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,8 @@ from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelDied, KernelError
 from cellwright.kernels.execution import run_whole
 from cellwright.kernels.sessions import SessionKernels
-from cellwright.notebooks.dependencies import Names, names, slice_for
+from cellwright.notebooks.chance import Drawn, drawn
+from cellwright.notebooks.dependencies import made_from, names, slice_for
 from cellwright.notebooks.document import Cell, CellId
 from cellwright.notebooks.outputs import inline, references
 from cellwright.notebooks.replay import ReplayedCell, judge
@@ -143,14 +144,18 @@ class Revival:
         recorded = await self._ways.outputs(plan.runs)
         ran: list[RanAgain] = []
         doubtful: dict[str, str] = {}
+        # What the shared generators of chance hold is known where it was put back, and no cell is left out since.
+        chance = Chance(known=False)
         for run in plan.runs[: plan.since]:
-            ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubtful))
+            chance.known = False
+            ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubtful, chance))
         touched = {name for run in plan.runs[: plan.since] for name in names(run.source).touches}
         if checkpoint is not None and plan.since:
             # To make one name again, others had to be made as they were before, and chance was drawn from.
             await self._checkpoints.restore(connection, checkpoint, touched & restored)
+        chance.known = bool(restored)
         for run in plan.runs[plan.since :]:
-            ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubtful))
+            ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubtful, chance))
         await connection.learn_variables()
         there = {told["name"] for told in connection.last_variables}
         missing = [*failed, *_missing(plan, there, doubtful, ran)]
@@ -173,6 +178,7 @@ class Revival:
         recorded: list[dict[str, object]],
         plan: Plan,
         doubtful: dict[str, str],
+        chance: Chance,
     ) -> RanAgain:
         """Runs a cell again and compares; notes in `doubtful` the names that it may have made otherwise."""
         about = {"cell_id": run.cell_id, "turn": run.turn, "source": run.source}
@@ -180,6 +186,7 @@ class Revival:
         if run.execution_id in plan.refused:
             why = plan.refused[run.execution_id]
             doubtful.update(dict.fromkeys(looked.touches, why))
+            chance.known = False
             return RanAgain(**about, verdict="skipped", reason=why)
         try:
             held = await self._artifacts.fetch_all(references(recorded))
@@ -189,21 +196,37 @@ class Revival:
         outputs, ended = await run_whole(connection, run.source, self._kernels.folder, self._settings.cell_timeout_s)
         cell = Cell(CellId(run.cell_id), "code", run.source, whole, 1)
         found = await asyncio.to_thread(judge, 1, cell, outputs, ended.status, round(ended.duration_s * 1000))
-        _note(found, looked, doubtful)
-        return RanAgain(**about, verdict=found.verdict, reason=_why(found), duration_ms=found.duration_ms)
+        anew = chance.anew(await asyncio.to_thread(drawn, run.source), ended.status == "ok")
+        _note(run.source, found, doubtful, anew)
+        why = _why(found) or "".join(sorted({f"it draws from {source}" for source in anew.values()})[:1])
+        return RanAgain(**about, verdict=found.verdict, reason=why, duration_ms=found.duration_ms)
 
 
-def _note(found: ReplayedCell, looked: Names, doubtful: dict[str, str]) -> None:
+@dataclass
+class Chance:
+    """Whether the generators of chance that a program shares are as they were when a cell ran first."""
+
+    known: bool
+
+    def anew(self, drawn: Drawn, whole: bool) -> dict[str, str]:
+        """Names that a cell has made otherwise, and from what; `whole`: whether it ran to its end."""
+        found = {name: source for name, source in drawn.names.items() if source != "shared" or not self.known}
+        self.known = whole and (self.known or drawn.seeds)
+        return {name: "chance" if source == "shared" else source for name, source in found.items()}
+
+
+def _note(source: str, found: ReplayedCell, doubtful: dict[str, str], anew: Mapping[str, str]) -> None:
     """What a cell that came out otherwise made is in doubt; what came out the same is not any more."""
+    looked, made = names(source), made_from(source, doubtful)
     for name in looked.touches:
         if found.verdict in ("different", "failed"):
             doubtful[name] = f"the cell that makes it {_verb(found)} when it ran again"
-        elif name in looked.makes:
+        elif name in looked.makes and name not in made:
             doubtful.pop(name, None)
-    for name in looked.reads:
-        if name in doubtful:
-            for made in looked.touches:
-                doubtful.setdefault(made, f"it is made from {name}, and that could not be brought back as it was")
+    for name, root in made.items():
+        doubtful.setdefault(name, f"it is made from {root}, and that could not be brought back as it was")
+    for name, whence in anew.items():
+        doubtful.setdefault(name, f"it was drawn from {whence} when its cell ran again")
 
 
 def _verb(found: ReplayedCell) -> str:

@@ -122,8 +122,7 @@ class Rewind:
         if connection is None or not await rests(connection):
             return
         async with self._t.life.keeping(session_id, connection):
-            held = sum(told.get("size_bytes") or 0 for told in connection.last_variables)
-            if held <= self._t.settings.turn_checkpoint_bytes:
+            if self._t.settings.turn_checkpoint_bytes:
                 await self._store(session_id, turn_id, connection, generation)
             if self._t.settings.live_copies:
                 await self._take_copy(session_id, turn_id)
@@ -134,7 +133,8 @@ class Rewind:
         try:
             async with self._t.kernels.lock(session_id):
                 session = await self._t.rows.get(session_id)
-                saved = await self._checkpoints.save(session, connection, "turn", of_turn=turn_id)
+                budget = self._t.settings.turn_checkpoint_bytes
+                saved = await self._checkpoints.save(session, connection, "turn", of_turn=turn_id, budget=budget)
                 await self._t.log.append(session_id, [saved], generation=generation)
             await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
         except (KernelError, CellwrightError) as error:

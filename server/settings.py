@@ -70,7 +70,7 @@ class Settings(Frozen):
     allowed_imports: str | None = Field(None, description="Comma-separated modules that cells may import, or stdlib")
     checkpoint_limit_bytes: int | None = Field(8 << 30, ge=1, description="A variable larger than this is not stored")
     turn_checkpoint_bytes: int = Field(
-        1 << 30, ge=0, description="Up to so much in the kernel, its variables are stored after every turn"
+        1 << 30, ge=0, description="So much of the kernel's variables is stored after every turn, the smallest first"
     )
     live_copies: int = Field(
         2, ge=0, le=8, description="Sleeping copies of a kernel that are kept, for an instant undo"

@@ -94,6 +94,10 @@ class _TooLarge(Exception):
     pass
 
 
+class _OverBudget(Exception):
+    pass
+
+
 class _Counter(io.RawIOBase):
     """Takes what is pickled; keeps the first bytes of it, and refuses more than the limit."""
 
@@ -158,27 +162,47 @@ def _is_large_frame(value: Any) -> bool:
     return int(used.sum() if hasattr(used, "sum") else used) >= FRAME_BYTES
 
 
+def _estimate(value: Any) -> int:
+    """About how many bytes of data a value holds, without a look into it."""
+    try:
+        if type(value).__name__ in ("DataFrame", "Series") and type(value).__module__.split(".")[0] == "pandas":
+            used = value.memory_usage(index=True, deep=False)
+            return int(used.sum() if hasattr(used, "sum") else used)
+        size = getattr(value, "nbytes", None)
+        return size if type(size) is int else sys.getsizeof(value, 0)
+    except Exception:
+        return 0
+
+
 class _Saver:
-    def __init__(self, shell: Any, objects: _Objects, limit: int | None) -> None:
-        self.shell, self._objects, self._limit = shell, objects, limit
+    def __init__(self, shell: Any, objects: _Objects, limit: int | None, budget: int | None) -> None:
+        self.shell, self._objects, self._limit, self._left = shell, objects, limit, budget
         self.parts: list[dict[str, Any]] = []
         self._part_of: dict[int, int] = {}
         self._alive: list[Any] = []
-        self._mentioned = False
+        self._mentioned = self._partial = False
 
     def part(self, frame: Any) -> int:
         """The number of the part that holds a table, pickled on its first mention."""
         self._mentioned = True
         if id(frame) not in self._part_of:
+            self._spend(_estimate(frame))
             self._part_of[id(frame)] = len(self.parts)
             self.parts.append({})
             self._alive.append(frame)
             self.parts[self._part_of[id(frame)]] = self._pickled(frame, whole=frame)
         return self._part_of[id(frame)]
 
+    def _spend(self, size: int) -> None:
+        if self._left is not None:
+            if size > self._left:
+                raise _OverBudget
+            self._left -= size
+
     def probe(self, value: Any) -> None:
         """Pickles a value into nothing; raises whatever stands in the way."""
-        counter = _Counter(self._limit)
+        limits = [most for most in (self._limit, self._left) if most is not None]
+        counter = _Counter(min(limits, default=None))
         buffers: list[pickle.PickleBuffer] = []
 
         def out_of_band(buffer: pickle.PickleBuffer) -> bool:
@@ -189,7 +213,13 @@ class _Saver:
             return False
 
         self._mentioned = False
-        _Pickler(counter, self, out_of_band).dump(value)
+        try:
+            _Pickler(counter, self, out_of_band).dump(value)
+        except _TooLarge:
+            if self._limit is None or counter.count <= self._limit:
+                raise _OverBudget from None
+            raise
+        self._spend(counter.count)
         tried = type(value).__module__.split(".")[0] not in PLAIN and not self._mentioned
         if tried and counter.kept is not None:
             try:
@@ -216,13 +246,19 @@ class _Saver:
         modules: dict[str, str] = {}
         kept: list[dict[str, str]] = []
         skipped: list[dict[str, str]] = []
-        for name, value in _user_names(self.shell).items():
+        found = _user_names(self.shell)
+        # The smallest first: what a budget cannot hold is named, and made again by its cells.
+        for name, value in sorted(found.items(), key=lambda pair: _estimate(pair[1])):
             if type(value) is types.ModuleType:
                 modules[name] = value.__name__
                 continue
             try:
                 if type(value) not in ATOMS:
                     self.probe(value)
+            except _OverBudget:
+                self._partial = True
+                skipped.append(_skipped(name, value, "too large to be stored after each turn"))
+                continue
             except _TooLarge:
                 skipped.append(_skipped(name, value, f"larger than {self._limit:,} bytes"))
                 continue
@@ -247,6 +283,7 @@ class _Saver:
             "modules": modules,
             "kept": kept,
             "skipped": skipped,
+            "partial": self._partial,
             "sizes": self._objects.sizes,
             "written": sorted(self._objects.written),
         }
@@ -263,14 +300,15 @@ def _cwd() -> str | None:
         return None
 
 
-def save(folder: str, known: list[str], limit: int | None = None) -> dict[str, Any]:
+def save(folder: str, known: list[str], limit: int | None = None, budget: int | None = None) -> dict[str, Any]:
     """Writes what of the namespace can be saved; returns the manifest, which names every object.
 
-    `known` are objects that need not be written; `limit` is the most that one variable may take, in bytes.
+    `known` are objects that need not be written; `limit` is the most that one variable may take, in bytes, `budget` all
+    of them: the largest are left out where it is passed.
     """
     began = time.perf_counter()
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    manifest = _Saver(_shell(), _Objects(folder, set(known)), limit).save()
+    manifest = _Saver(_shell(), _Objects(folder, set(known)), limit, budget).save()
     manifest["seconds"] = round(time.perf_counter() - began, 4)
     return manifest
 

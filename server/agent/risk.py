@@ -77,6 +77,9 @@ SAVING_METHODS = {
 }
 WRITING_METHODS = {"write_text", "write_bytes", "mkdir", "touch", "symlink_to", "hardlink_to"}
 RENAMING_METHODS = {"rename", "replace"}
+DATABASES = {"sqlite3.connect", "duckdb.connect", "shelve.open", "dbm.open", "h5py.File"}
+"""Opening one of these makes a file, or may change it."""
+
 COPYING = {"copy", "copy2", "copyfile", "copytree", "make_archive", "unpack_archive"}
 JUDGED_NAMES = {"exec": UNKNOWN, "eval": UNKNOWN, "compile": UNKNOWN, "__import__": UNKNOWN, "breakpoint": UNKNOWN}
 DANGEROUS_ATTRIBUTES = {
@@ -296,6 +299,10 @@ class _Judge:
             if any(map(self._leads_out, _given(node, 1, "dst"))):
                 yield WRITES
             return
+        if name in DATABASES or short == "create_engine":
+            if any(self._leads_out(argument) or self._is_outer_file(argument) for argument in node.args[:1]):
+                yield WRITES
+            return
         if method is None:
             return
         on = node.func.value if isinstance(node.func, ast.Attribute) else None
@@ -314,6 +321,11 @@ class _Judge:
                 yield WRITES
             if method == "to_sql" and any(self._is_remote(argument) for argument in told):
                 yield NETWORK
+
+    def _is_outer_file(self, node: ast.AST) -> bool:
+        """Whether an address names a database's file outside the workspace."""
+        text = self._text(node) or ""
+        return LOCAL_URL.match(text) is not None and ":///" in text and self._outside(text.partition(":///")[2])
 
     def _is_remote(self, node: ast.AST) -> bool:
         text = self._text(node)

@@ -543,3 +543,51 @@ async def test_what_a_session_fell_asleep_with(talk: Talk) -> None:
     told = await go(talk, "redo")
     assert told.variables.means == ["stored"]
     assert await value_of(talk, "(x, y)") == f"(7, {y})"
+
+
+async def test_more_than_is_stored_after_a_turn(talk: Talk) -> None:
+    """What is too large is made again by the cells that make and mention it; all the rest comes from the store."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 2_000_000)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import numpy as np, pandas as pd\nsmall = np.random.rand(10)\nother = 5")
+    await talk.run("big = np.ones(1_000_000) * other\nframe = pd.DataFrame({'a': big})\nheld = [frame]")
+    await talk.run("def spoil(array):\n    array[0] = 7\n    return 1\nresult = spoil(big)\nother = 6")
+    await talk.run("unrelated = 1")
+    await settled(talk)
+    drew = await value_of(talk, "small.tolist()")
+    await talk.run("big = frame = held = small = None")
+    told = await go(talk, "undo")
+    assert told.variables.means == ["stored", "rerun"]
+    assert not told.variables.missing
+    assert [again.turn for again in told.variables.ran_again] == [1, 2, 3]  # Also what `other` was then.
+    assert await value_of(talk, "small.tolist()") == drew
+    assert await value_of(talk, "([float(n) for n in big[:2]], other, len(frame), held[0].shape)") == (
+        "([7.0, 5.0], 6, 1000000, (1000000, 1))"
+    )
+    branch = await talk.app.branches.make(
+        await talk.refresh(), OWNER, OWNER, await talk.app.turns.owned(talk.session.id)
+    )
+    there = Talk(talk.app, branch, talk.model)
+    woken = await there.run("print(float(big[0]), other)")
+    assert "7.0 6" in str(woken)
+    assert not [event for event in woken if isinstance(event, e.KernelChanged) and event.variables_lost]
+
+
+async def test_what_is_drawn_anew_is_named(talk: Talk) -> None:
+    """A value that came from chance or the clock is told, also where no output shows that it is another."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import random, time\nbegan = time.time()\nx = random.random()\nsure = 1")
+    await talk.run("y = x + 1\nalso = sure")
+    await talk.run("random.seed(2)\nseeded = random.random()")
+    await talk.run("last = random.random()")
+    await talk.run("gone = 1")
+    await settled(talk)
+    kept = await value_of(talk, "(seeded, last)")
+    told = await go(talk, "undo")
+    missing = {lost.name: lost.reason for lost in told.variables.missing}
+    assert set(missing) == {"began", "x", "y"}
+    assert "clock" in missing["began"]
+    assert "chance" in missing["x"]
+    assert "made from x" in missing["y"]
+    assert await value_of(talk, "(seeded, last)") == kept

@@ -26,13 +26,13 @@ SELECT seq, payload ->> 'status' AS status, (payload ->> 'incarnation')::integer
 FROM events WHERE session_id = $1 AND type = 'kernel.changed' AND on_line(seq, $2::jsonb) ORDER BY seq;
 
 -- name: checkpoints_on_way
--- Those kept behind the ends of the way's turns, and before event $3 if one is given; the last first, what a session
--- fell asleep with behind its turn's own.
+-- Those kept behind the ends of the way's turns, and before event $3 if one is given; the last first. Of one turn's
+-- those that hold all there was come first, and what a session fell asleep with behind the turn's own.
 SELECT c.*, t.n, (c.metadata ->> 'incarnation')::integer AS incarnation
 FROM checkpoints c JOIN turns t ON t.id = c.turn_id
 WHERE c.turn_id = ANY ($1::uuid[]) AND (c.metadata ->> 'incarnation')::integer >= $2
   AND c.seq >= (t.line -> -1 ->> 1)::bigint AND ($3::bigint IS NULL OR c.seq < $3)
-ORDER BY t.n DESC, c.metadata ->> 'kind' = 'hibernated', c.seq DESC LIMIT 100;
+ORDER BY t.n DESC, coalesce((c.variables -> 'manifest' ->> 'partial')::boolean, false), c.metadata ->> 'kind' = 'hibernated', c.seq DESC LIMIT 100;
 
 -- name: context_on_line
 SELECT payload FROM events

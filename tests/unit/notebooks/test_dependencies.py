@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cellwright.notebooks.dependencies import names, slice_for
+from cellwright.notebooks.dependencies import made_from, names, slice_for
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,12 @@ def test_names(source: str, reads: str, makes: str, changes: str) -> None:
     assert (found.reads, found.makes, found.changes) == tuple(frozenset(t.split()) for t in (reads, makes, changes))
 
 
+def test_what_is_made_from_a_name() -> None:
+    """Statement by statement: what a cell makes from others is not in doubt, nor what it makes anew."""
+    source = "y = x + 1\nsure = k\nz = [y]\nlate = w\nw = 1\nz2 = w\nx += 1"
+    assert made_from(source, {"x", "w"}) == {"y": "x", "z": "x", "late": "w", "x": "x"}
+
+
 def test_imports() -> None:
     """Modules by their top-level name."""
     assert names("import a.b as c\nfrom d.e import f\nfrom . import g").imports == {"a", "d"}
@@ -57,6 +63,7 @@ def test_imports() -> None:
         (["x = []", "x.append(1)\ng = iter(x)"], "g", "x", [0, 1]),
         (["x = 1", "x = x + 1\ng = iter([x])"], "g", "x", [0, 1]),
         (["g = a()", "b = 1", "del b\nnext(g)\nz = 1"], "g", "a", [0, 1, 2]),
+        (["g = a()", "rest = list(g)", "h = 1"], "g", "a rest", [0, 1]),
         (["x = 1"], "unknown", "x", []),
     ],
 )

@@ -38,6 +38,8 @@ HARMLESS = [
     "from sklearn.datasets import load_iris\nload_iris()",
     "from concurrent.futures import ThreadPoolExecutor",
     "import sqlite3\nc = sqlite3.connect('a.db')\nc.execute('DELETE FROM t')",
+    "import sqlite3\nc = sqlite3.connect(':memory:')",
+    "from sqlalchemy import create_engine\ne = create_engine('sqlite:///a.db')",
     "import threading\nthreading.Thread(target=print).start()",
     "functions = {'a': sum}\nsum([1])",
     "from tempfile import TemporaryDirectory",
@@ -58,6 +60,9 @@ HARMLESS = [
 
 HARMFUL = [
     ("!pip install requests", "installs"),
+    ("import sqlite3\nc = sqlite3.connect('/srv/a.db')", "writes outside"),
+    ("from sqlalchemy import create_engine as new\ne = new('sqlite:////srv/a.db')", "writes outside"),
+    ("import shelve\nshelf = shelve.open('../shelf')", "writes outside"),
     ("%pip install x", "installs"),
     ("%conda install x", "installs"),
     ("import pip\npip.main(['install', 'x'])", "installs"),

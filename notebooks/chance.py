@@ -1,0 +1,100 @@
+"""Which names a cell makes otherwise each time it runs, by its syntax: from the clock, or from chance."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cellwright.notebooks.dependencies import statements
+
+Source = Literal["the clock", "chance", "shared"]
+"""Where a value comes from. `shared`: chance from the generators that a whole program shares, which can be seeded."""
+
+CLOCK = {
+    *("time.time", "time.time_ns", "time.perf_counter", "time.monotonic", "time.process_time", "time.ctime"),
+    *("datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"),
+    *(
+        "datetime.now",
+        "datetime.utcnow",
+        "datetime.today",
+        "date.today",
+        "pandas.Timestamp.now",
+        "pandas.Timestamp.today",
+    ),
+}
+CHANCE = {"uuid.uuid1", "uuid.uuid4", "os.urandom", "random.SystemRandom", "tempfile.mkdtemp", "tempfile.mkstemp"}
+OWN = {"numpy.random.default_rng", "numpy.random.RandomState", "random.Random", "numpy.random.SeedSequence"}
+"""Generators of one's own: from chance where they are given no seed."""
+
+SEEDS = {"random.seed", "numpy.random.seed", "random.setstate", "numpy.random.set_state"}
+STEADY = {"getstate", "get_state", "Generator", "PCG64", "MT19937", "Philox", "SFC64", "BitGenerator"}
+DRAWING = {"sample", "train_test_split", "shuffle", "resample", "permutation_importance"}
+"""Called without `random_state` they draw from the shared generators."""
+
+ALIASES = {"np": "numpy", "pd": "pandas"}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Names that a cell makes otherwise each time, and from what; and whether it `seeds` what is shared."""
+
+    names: dict[str, Source] = field(default_factory=dict)
+    seeds: bool = False
+
+
+def drawn(source: str) -> Drawn:
+    """What of a cell comes from the clock or from chance; nothing where it is not Python."""
+    looked_at = statements(source)
+    known, imported = dict(ALIASES), set()
+    for statement, _ in looked_at:
+        for node in ast.walk(statement):
+            match node:
+                case ast.Import(names=aliases):
+                    imported |= {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
+                    known |= {alias.asname: alias.name for alias in aliases if alias.asname}
+                case ast.ImportFrom(module=str(module), names=aliases):
+                    imported |= {alias.asname or alias.name for alias in aliases}
+                    known |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in aliases}
+    found: dict[str, Source] = {}
+    seeded = False
+    for statement, looked in looked_at:
+        sources: list[Source] = []
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call):
+                seeded = seeded or _called(node.func, known) in SEEDS
+                sources += [told for told in _sources(node, known) if not (told == "shared" and seeded)]
+        sources += [found[name] for name in looked.reads if name in found]
+        for name in looked.touches - imported - ALIASES.keys():
+            if sources:
+                found[name] = sources[0]
+            elif name in looked.makes:
+                found.pop(name, None)
+    return Drawn(found, seeded)
+
+
+def _sources(call: ast.Call, known: dict[str, str]) -> Iterator[Source]:
+    name = _called(call.func, known)
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    unseeded = not given or all(isinstance(value, ast.Constant) and value.value is None for value in given)
+    method = name.rpartition(".")[2]
+    if name in CLOCK:
+        yield "the clock"
+    elif name in CHANCE or name.startswith("secrets.") or (name in OWN and unseeded):
+        yield "chance"
+    elif name.startswith(("random.", "numpy.random.")):
+        if name not in OWN | SEEDS and method not in STEADY:
+            yield "shared"
+    elif method in DRAWING and not any(keyword.arg == "random_state" for keyword in call.keywords):
+        yield "shared"
+
+
+def _called(node: ast.AST, known: dict[str, str]) -> str:
+    """`numpy.random.rand` for `np.random.rand`; what is called on a value begins with a point."""
+    match node:
+        case ast.Name(id=name):
+            return known.get(name, name)
+        case ast.Attribute(value=value, attr=attribute):
+            return f"{_called(value, known)}.{attribute}"
+    return ""
