@@ -80,6 +80,25 @@ def test_edit_and_ask_again(lab: Lab, talked: str, model: OpenAIServer) -> None:
     assert variables(lab, talked)["x"] == "100"
 
 
+def test_what_a_dead_kernel_held_is_offered(lab: Lab, model: OpenAIServer) -> None:
+    """One click brings it back; what came with it is in the notebook's kernel, and the offer is gone."""
+    model.script([cell("x = 41; f = lambda: x + 1"), Say("Made.")])
+    lab.open()
+    session = lab.new_chat()
+    lab.ask("Make x.")
+    lab.ended(1)
+    lab.server.http.post(f"/sessions/{session}/execute", json={"source": "import os; os._exit(1)"})
+    offer = lab.panel.get_by_role("status").filter(has_text="its variables are gone")
+    expect(offer).to_be_visible(timeout=SLOW_MS)
+    offer.get_by_role("button", name="Bring them back").click()
+    bar = lab.panel.locator(".jp-Cellwright-wayback")
+    expect(bar).to_have_count(0, timeout=SLOW_MS)
+    assert variables(lab, session)["x"] == "41"
+    ran = lab.server.call("POST", f"/sessions/{session}/execute", json={"source": "f()"})
+    assert ran["outputs"][0]["data"]["text/plain"] == "42"
+    expect(bar).to_have_count(0)
+
+
 def test_a_dialog_can_be_refused(lab: Lab, talked: str) -> None:
     """Cancelled, nothing moves."""
     button(lab, 1, "Rewind to here").click()

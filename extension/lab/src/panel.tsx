@@ -13,6 +13,7 @@ import { Problem, type Api, type Approval } from './api/client';
 import { Gallery } from './components/artifacts';
 import { Header, Suggestions, Welcome, type View } from './components/header';
 import { ServicesContext, useSignal, type Services } from './components/services';
+import { Recovery } from './components/recovery';
 import { WayBack } from './components/rewound';
 import { Sessions } from './components/sessions';
 import { Variables } from './components/variables';
@@ -74,6 +75,7 @@ export class CellwrightPanel extends Widget {
         this.session && this.view === 'chat' ? (
           <>
             <WayBack session={this.session} />
+            <Recovery session={this.session} key={this.session.id} />
             <Suggestions session={this.session} />
           </>
         ) : (
