@@ -65,6 +65,7 @@ from cellwright.server.store.sessions import SessionRows
 from cellwright.server.store.wake import Wakeups
 from cellwright.server.store.ways import Ways
 from cellwright.server.titles import Titles
+from cellwright.server.turn_points import TurnPoints
 from cellwright.server.turns import Turns
 from cellwright.server.usage import By, UsageRow, used
 from cellwright.server.version import package_version
@@ -211,7 +212,8 @@ class Cellwright:
         )
         leases = Leases(self._pool, f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}", settings.lease_s)
         self.snapshots = Snapshots(self._pool, self.artifacts, settings)
-        self.rewind = Rewind(self.tools, self._checkpoints, self.snapshots, revival, ways, self._pool)
+        turn_points = TurnPoints(self.tools, self._checkpoints, self.snapshots, ways)
+        self.rewind = Rewind(self.tools, turn_points, self.snapshots, revival, ways, self._pool)
         self.points = NamedCheckpoints(self.tools, self._checkpoints, self.rewind, ways, self.memory, self._pool)
         self.turns = Turns(self.tools, leases, self.models, self.rewind, self.points, self._pool)
         self.comparisons = Comparisons(self.log, self.notebooks, self.snapshots)

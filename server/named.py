@@ -97,7 +97,7 @@ class NamedCheckpoints:
 
     async def within(self, session: Session, label: str) -> list[e.Event]:
         """What a turn has to say so that the point where it is has a name; raises KernelError or StoreUnavailable."""
-        files = await self._rewind.keep_files(session)
+        files = await self._rewind.points.files(session)
         return [*files, await self.event(session, label)]
 
     async def labelled(self, session: Session, label: str) -> Any:
@@ -111,7 +111,7 @@ class NamedCheckpoints:
 
     async def files(self, session: Session) -> list[e.WorkspaceSaved]:
         """What a turn has to say of the files as they are, before it changes them."""
-        return await self._rewind.keep_files(session)
+        return await self._rewind.points.files(session)
 
     async def take_back(self, session: Session, label: str) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
         """Within a turn: variables and files as they were at a point, and the cells since then marked as taken back.

@@ -11,47 +11,38 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import structlog
-from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.copies import CopyRefused, SleepingCopy
 from cellwright.kernels.errors import KernelError, KernelNotStarted
 from cellwright.notebooks.document import Document
 from cellwright.notebooks.edits import changed, difference
 from cellwright.server import events as e
 from cellwright.server.agent import risk
-from cellwright.server.checkpoints import Checkpoints
 from cellwright.server.domain import (
     CellsMoved,
     FilesMoved,
-    Message,
-    MessageId,
     Moving,
     Rewound,
     Session,
     SessionId,
     Turn,
     TurnId,
-    TurnRequest,
     VariablesBack,
-    new_id,
 )
 from cellwright.server.errors import Busy, CellwrightError, Conflict, NotFound, StoreUnavailable
-from cellwright.server.kernel_life import rests, workspace_of
+from cellwright.server.kernel_life import workspace_of
 from cellwright.server.notebook_files import told_edits
 from cellwright.server.revival import Again, Plan, Revival
 from cellwright.server.snapshots import Snapshot, Snapshots
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.ways import Way, Ways
+from cellwright.server.turn_points import TurnPoints
 from cellwright.server.workbench import Tools
 
 SQL = queries.load("sessions")
-KEPT_TURNS = 50
-"""Turns of a session whose variables stay stored; older ones come back by running cells again."""
-
 Why = Literal["undo", "redo", "restore"]
 
 
@@ -90,70 +81,18 @@ class _Target:
 
 
 class Rewind:
-    """Keeps a point after every turn, and goes back to them."""
+    """Goes to the points behind the turns of a session."""
 
     def __init__(
-        self, tools: Tools, checkpoints: Checkpoints, snapshots: Snapshots, revival: Revival, ways: Ways,
-        pool: postgres.Pool,
-    ) -> None:  # fmt: skip
-        self._t, self._pool = tools, pool
-        self._checkpoints, self._snapshots, self._revival, self._ways = checkpoints, snapshots, revival, ways
-        self._copies: dict[SessionId, dict[TurnId, SleepingCopy]] = {}
+        self, tools: Tools, points: TurnPoints, snapshots: Snapshots, revival: Revival, ways: Ways, pool: postgres.Pool
+    ) -> None:
+        self._t, self.points, self._pool = tools, points, pool
+        self._snapshots, self._revival, self._ways = snapshots, revival, ways
         self._locks: dict[SessionId, asyncio.Lock] = {}
 
     def alone(self, session_id: SessionId) -> asyncio.Lock:
         """Held while a turn runs, or its point is kept, or the head moves: one after the other."""
         return self._locks.setdefault(session_id, asyncio.Lock())
-
-    # -- keeping points ------------------------------------------------------------------------------------------
-
-    async def keep_files(self, session: Session) -> list[e.WorkspaceSaved]:
-        """What there is to say of the workspace where it is another than was known: its files are stored then."""
-        try:
-            _, saved = await self._snapshots.take(session, workspace_of(self._t.root, session))
-        except (OSError, CellwrightError) as error:
-            log.warning("files_not_kept", session_id=session.id, error=str(error))
-            return []
-        return [] if saved is None else [saved]
-
-    async def keep_variables(self, session_id: SessionId, turn_id: TurnId, generation: int | None) -> None:
-        """Stores the variables as they are after a turn, and copies the kernel; a fault costs no more than that."""
-        connection = self._t.kernels.get(session_id)
-        if connection is None or not await rests(connection):
-            return
-        async with self._t.life.keeping(session_id, connection):
-            if self._t.settings.turn_checkpoint_bytes:
-                await self._store(session_id, turn_id, connection, generation)
-            if self._t.settings.live_copies:
-                await self._take_copy(session_id, turn_id)
-
-    async def _store(
-        self, session_id: SessionId, turn_id: TurnId, connection: KernelConnection, generation: int | None
-    ) -> None:
-        try:
-            async with self._t.kernels.lock(session_id):
-                session = await self._t.rows.get(session_id)
-                budget = self._t.settings.turn_checkpoint_bytes
-                saved = await self._checkpoints.save(session, connection, "turn", of_turn=turn_id, budget=budget)
-                await self._t.log.append(session_id, [saved], generation=generation)
-            await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
-        except (KernelError, CellwrightError) as error:
-            log.info("variables_not_kept", session_id=session_id, error=str(error))
-
-    async def _take_copy(self, session_id: SessionId, turn_id: TurnId) -> None:
-        try:
-            copy = await self._t.kernels.copy(session_id)
-        except KernelError as error:
-            log.debug("kernel_not_copied", session_id=session_id, why=str(error))
-            return
-        living = set(map(id, self._t.kernels.copies(session_id)))
-        known = self._copies.get(session_id, {})
-        kept = {turn: former for turn, former in known.items() if id(former) in living}
-        self._copies[session_id] = {**kept, turn_id: copy}
-
-    def _copy(self, session_id: SessionId, turn_id: TurnId | None) -> SleepingCopy | None:
-        found = self._copies.get(session_id, {}).get(turn_id) if turn_id is not None else None
-        return found if found is not None and found in self._t.kernels.copies(session_id) else None
 
     # -- finding the way -----------------------------------------------------------------------------------------
 
@@ -346,7 +285,12 @@ class Rewind:
         except BaseException:
             await asyncio.shield(self._files_are(session, before))
             raise
-        return files, back, [*await self.keep_files(session), *told]
+        return files, back, [*await self.points.files(session), *told]
+
+    async def kept(self, session: Session, by: str, generation: int) -> Session:
+        """The session when all is at one point, and what the user did since the last turn is a turn of theirs."""
+        await self.put_right(session.id, generation, BROKEN_OFF)
+        return await self.points.own_doings(session, by, generation)
 
     @asynccontextmanager
     async def exclusively(self, session_id: SessionId) -> AsyncIterator[None]:
@@ -370,7 +314,7 @@ class Rewind:
         moves = self._snapshots.moves(session, workspace, now, files)
         turn_id = way.turn.id if way.turn is not None else None
         untouched = turn_id == session.head_turn_id and self._t.kernels.get(session.id) is not None
-        copy = self._copy(session.id, turn_id)
+        copy = self.points.copy(session.id, turn_id)
         if way.checkpoint is not None:
             untouched, copy = False, None  # It may stand in the middle of its turn.
         plan = None if copy is not None or untouched else await self._revival.plan(way, workspace.folder, again)
@@ -422,82 +366,6 @@ class Rewind:
         async with self._t.life.replacing(session, lambda kernel: self._revival.into(kernel, plan)) as back:
             yield back
 
-    # -- the user's own doings -----------------------------------------------------------------------------------
-
-    async def kept(self, session: Session, by: str, generation: int) -> Session:
-        """Records what the user did since the last turn as a turn of theirs, if there is anything."""
-        await self.put_right(session.id, generation, BROKEN_OFF)
-        await self._t.notebooks.pull(session, generation)
-        session = await self._t.rows.get(session.id)
-        way = await self._ways.to(session.id, session.head_turn_id)
-        news = await self._ways.news(way)
-        _, saved = await self._snapshots.take(session, workspace_of(self._t.root, session))
-        files = [] if saved is None else [saved]
-        ran = await self._ran_since(session.id)
-        told = _in_words(news, files[0] if files else None, ran)
-        if not told:
-            return session
-        turn_id = TurnId(new_id())
-        message = Message(
-            id=MessageId(new_id()),
-            session_id=session.id,
-            turn_id=turn_id,
-            role="user",
-            content=told,
-            created_at=datetime.now(UTC),
-        )
-        async with self._t.log.transaction(session.id) as connection:
-            row = await connection.fetchrow(SQL.lock_session, session.id)
-            if row is None:
-                raise NotFound("session", session.id)
-            of = {"turn_id": turn_id, "n": row["turn_count"] + 1, "query": told}
-            events: list[e.Event] = [
-                e.TurnQueued(**of, request=TurnRequest(kind="edit", asked_by=by), message=message),
-                e.TurnStarted(**of, agent=session.agent, model="", max_iterations=0),
-                *(file.model_copy(update={"turn_id": turn_id}) for file in files),
-                e.TurnCompleted(turn_id=turn_id, answer=""),
-            ]
-            await self._t.log.append(session.id, events, generation=generation, within=connection)
-        await self.keep_variables(session.id, turn_id, generation)
-        return await self._t.rows.get(session.id)
-
-    async def _ran_since(self, session_id: SessionId) -> bool:
-        """Whether variables are others than the kernel told after the last cell of ours: the user ran something."""
-        connection = self._t.kernels.get(session_id)
-        if connection is None or not await rests(connection):
-            return False
-        before = connection.last_variables
-        try:
-            await connection.learn_variables()
-        except KernelError:
-            return False
-        return before != connection.last_variables
-
 
 def _cause(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _in_words(news: list[tuple[str, dict[str, object]]], files: e.WorkspaceSaved | None, ran: bool) -> str:
-    """What the user did by themselves, in a line; empty for nothing."""
-    cells = {
-        str(edit["cell_id"])
-        for kind, told in news
-        if kind == "cells.edited" and told.get("author") == "user"
-        for edit in told["edits"]  # type: ignore[attr-defined]
-    }
-    uploads = [told["artifact"]["name"] for kind, told in news if kind == "file.uploaded"]  # type: ignore[index]
-    parts = []
-    if cells:
-        parts.append(f"changed {len(cells)} cell{'s' if len(cells) > 1 else ''} of the notebook")
-    if uploads:
-        parts.append(f"uploaded {', '.join(map(str, uploads[:5]))}{' and more' if len(uploads) > 5 else ''}")
-    elif files is not None:
-        parts.append("changed files")
-    if ran:
-        parts.append("ran code in the kernel")
-    if any(kind.startswith("message.") for kind, _ in news):
-        parts.append("changed messages")
-    if any(kind == "context.changed" and told.get("context") is not None for kind, told in news):
-        parts.append("changed what the session keeps in mind")
-    return f"(I {', '.join(parts)}.)" if parts else ""

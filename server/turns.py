@@ -376,11 +376,11 @@ class Turns:
             self._running.pop(turn.id, None)
             structlog.contextvars.unbind_contextvars("turn_id")
         await self._settle(bench)
-        await bench.record(*await self._rewind.keep_files(await bench.refresh()), end)
+        await bench.record(*await self._rewind.points.files(await bench.refresh()), end)
         log.info("turn_ended", turn_id=turn.id, how=end.type)
         for told in self._ended:
             told(session, turn, end)
-        await self._rewind.keep_variables(session.id, turn.id, generation)
+        await self._rewind.points.variables(session.id, turn.id, generation)
 
     async def _settle(self, bench: Workbench) -> None:
         """A cell that was sent and never ended (its turn was cancelled) is accounted for before the turn ends."""
@@ -452,7 +452,7 @@ class Turns:
         turn, session = bench.turn, bench.session
         agent = profile(turn.request.agent or session.agent)
         await self._t.notebooks.pull(session, bench.generation)
-        given = await self._rewind.keep_files(session)
+        given = await self._rewind.points.files(session)
         if given:
             await self._t.log.append(session.id, given, generation=bench.generation)
         model = turn.request.model or session.model or self._models.default() or ""

@@ -220,7 +220,7 @@ async def test_what_is_not_rewound_is_named(talk: Talk) -> None:
     await talk.run("handle = None")
     await settled(talk)
     object.__setattr__(talk.app.settings, "live_copies", 0)
-    talk.app.rewind._copies.clear()
+    talk.app.rewind.points._copies.clear()
     told = await go(talk, "undo")
     assert [lost.name for lost in told.variables.missing] == ["handle"]
     assert "starts processes" in told.variables.missing[0].reason
@@ -427,7 +427,7 @@ async def test_an_agent_takes_back_what_it_tried(talk: Talk) -> None:
 async def test_what_fails_moves_nothing(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     """When no kernel can be started, conversation, notebook, files and variables are as they were."""
     seen = await three_turns(talk)
-    monkeypatch.setattr(talk.app.rewind, "_copies", {})
+    monkeypatch.setattr(talk.app.rewind.points, "_copies", {})
 
     async def refuse(*_: object) -> None:
         raise KernelNotStarted("no more of them")
