@@ -120,7 +120,7 @@ async def every_turn(python: str | None) -> None:
         baseline = statistics.median(rows["all cells again"].seconds)
         for means, found in rows.items():
             print(f"  {means:<18}{found}   {baseline / statistics.median(found.seconds):5.1f}×")
-        if python is not None and name != "scikit-learn":  # The peers' environment has none.
+        if python is not None:
             theirs = peer(python, "kishu_undo.py", json.dumps({"cells": cells, "fingerprints": FINGERPRINTS}))
             kishu = Backs([b["seconds"] for b in theirs["back"]])
             kishu.same, kishu.all = (sum(b[part] for b in theirs["back"]) for part in ("same", "all"))
