@@ -114,6 +114,8 @@ class Lab:
 
     def ask(self, query: str) -> None:
         self.input.fill(query)
+        # Who types is slower than the page, which knows a moment later that there is something to send.
+        expect(self.panel.get_by_role("button", name="Send message")).to_be_enabled(timeout=SLOW_MS)
         self.input.press("Enter")
 
     def drop(self, name: str, text: str, how: str = "drop") -> None:

@@ -112,8 +112,8 @@ def test_two_windows(lab: Lab, browser: Browser, jupyter: LabServer, model: Open
     lab.agree(session)
     other.agree(session)
     other.page.keyboard.type("  # last words")
+    expect(lab.cells.filter(has_text="# last words")).to_have_count(1, timeout=SLOW_MS)
     window.close()
-    expect(lab.cells.filter(has_text="# last words")).to_have_count(1)
     lab.agree(session)
     lab.page.close()
     path = jupyter.root / jupyter.call("GET", f"/sessions/{session}")["notebook_path"]
