@@ -170,7 +170,7 @@ def _estimate(value: Any) -> int:
             return int(used.sum() if hasattr(used, "sum") else used)
         size = getattr(value, "nbytes", None)
         return size if type(size) is int else sys.getsizeof(value, 0)
-    except Exception:
+    except Exception:  # A user's class may raise anything when it is asked.
         return 0
 
 
