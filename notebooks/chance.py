@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cellwright.notebooks.dependencies import statements
+from cellwright.notebooks.dependencies import USUAL, flow, statements
 
 Source = Literal["the clock", "chance", "shared"]
 """Where a value comes from. `shared`: chance from the generators that a whole program shares, which can be seeded."""
@@ -33,8 +33,6 @@ STEADY = {"getstate", "get_state", "Generator", "PCG64", "MT19937", "Philox", "S
 DRAWING = {"sample", "train_test_split", "shuffle", "resample", "permutation_importance"}
 """Called without `random_state` they draw from the shared generators."""
 
-ALIASES = {"np": "numpy", "pd": "pandas"}
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -46,32 +44,25 @@ class Drawn:
 
 def drawn(source: str) -> Drawn:
     """What of a cell comes from the clock or from chance; nothing where it is not Python."""
-    looked_at = statements(source)
-    known, imported = dict(ALIASES), set()
-    for statement, _ in looked_at:
+    cell = statements(source)
+    known = dict(USUAL)
+    for statement, _ in cell:
         for node in ast.walk(statement):
             match node:
                 case ast.Import(names=aliases):
-                    imported |= {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
                     known |= {alias.asname: alias.name for alias in aliases if alias.asname}
                 case ast.ImportFrom(module=str(module), names=aliases):
-                    imported |= {alias.asname or alias.name for alias in aliases}
                     known |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in aliases}
-    found: dict[str, Source] = {}
     seeded = False
-    for statement, looked in looked_at:
-        sources: list[Source] = []
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Call):
-                seeded = seeded or _called(node.func, known) in SEEDS
-                sources += [told for told in _sources(node, known) if not (told == "shared" and seeded)]
-        sources += [found[name] for name in looked.reads if name in found]
-        for name in looked.touches - imported - ALIASES.keys():
-            if sources:
-                found[name] = sources[0]
-            elif name in looked.makes:
-                found.pop(name, None)
-    return Drawn(found, seeded)
+
+    def brings(statement: ast.stmt) -> Source | None:
+        nonlocal seeded
+        calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
+        seeded = seeded or any(_called(call.func, known) in SEEDS for call in calls)
+        found = (told for call in calls for told in _sources(call, known))
+        return next((told for told in found if not (told == "shared" and seeded)), None)
+
+    return Drawn(flow(cell, {}, brings), seeded)
 
 
 def _sources(call: ast.Call, known: dict[str, str]) -> Iterator[Source]:

@@ -6,8 +6,9 @@ import ast
 import builtins
 import re
 import symtable
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 CHANGING = {
     *("append", "extend", "insert", "pop", "popleft", "appendleft", "remove", "clear", "update", "add", "discard"),
@@ -19,6 +20,10 @@ CHANGING = {
 
 WRAPPING = re.compile(r"^%%(time|timeit|capture|prun|memit)\b.*")
 BUILTIN = set(dir(builtins))
+USUAL = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "sns": "seaborn"}
+"""What modules are mostly called, where an earlier cell has imported them."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,19 +74,35 @@ def statements(source: str) -> list[tuple[ast.stmt, Names]]:
         return []
 
 
-def made_from(source: str, given: Collection[str]) -> dict[str, str]:
-    """Names that a cell makes, by way of others or not, from the `given` ones, each with one of these."""
-    found = {name: name for name in given}
-    touched: set[str] = set()
-    for _, looked in statements(source):
-        touched |= looked.touches
-        roots = sorted(found[name] for name in looked.reads if name in found)
-        for name in looked.touches:
-            if roots:
-                found[name] = roots[0]
+def flow(
+    cell: Sequence[tuple[ast.stmt, Names]], given: Mapping[str, T], brings: Callable[[ast.stmt], T | None]
+) -> dict[str, T]:
+    """What the names that a cell touches come from, by way of others or not; only those that come from something.
+
+    `given` says it of names before the cell, `brings` of a statement itself. Modules come from nothing.
+    """
+    modules = set(USUAL)
+    for statement, _ in cell:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    found, touched = dict(given), set()
+    for statement, looked in cell:
+        brought = brings(statement)
+        sources = [] if brought is None else [brought]
+        sources += [found[name] for name in sorted(looked.reads) if name in found]
+        for name in looked.touches - modules:
+            touched.add(name)
+            if sources:
+                found[name] = sources[0]
             elif name in looked.makes:
                 found.pop(name, None)
-    return {name: root for name, root in found.items() if name in touched}
+    return {name: source for name, source in found.items() if name in touched}
+
+
+def made_from(source: str, given: Collection[str]) -> dict[str, str]:
+    """Names that a cell makes from the `given` ones, each with one of these."""
+    return flow(statements(source), {name: name for name in given}, lambda _: None)
 
 
 def plain(source: str) -> str:

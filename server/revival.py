@@ -153,6 +153,7 @@ class Revival:
         if checkpoint is not None and plan.since:
             # To make one name again, others had to be made as they were before, and chance was drawn from.
             await self._checkpoints.restore(connection, checkpoint, touched & restored)
+            doubtful = {name: why for name, why in doubtful.items() if name not in restored}
         chance.known = bool(restored)
         for run in plan.runs[plan.since :]:
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubtful, chance))

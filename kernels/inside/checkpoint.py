@@ -154,18 +154,19 @@ class _Pickler(_BasePickler):
         return (make, arguments, (state, {**slots, "__globals__": {}}), *rest)
 
 
-def _is_large_frame(value: Any) -> bool:
+def _is_frame(value: Any) -> bool:
     kind = type(value)
-    if kind.__name__ not in ("DataFrame", "Series") or kind.__module__.split(".")[0] != "pandas":
-        return False
-    used = value.memory_usage(index=True, deep=False)
-    return int(used.sum() if hasattr(used, "sum") else used) >= FRAME_BYTES
+    return kind.__name__ in ("DataFrame", "Series") and kind.__module__.split(".")[0] == "pandas"
+
+
+def _is_large_frame(value: Any) -> bool:
+    return _is_frame(value) and _estimate(value) >= FRAME_BYTES
 
 
 def _estimate(value: Any) -> int:
     """About how many bytes of data a value holds, without a look into it."""
     try:
-        if type(value).__name__ in ("DataFrame", "Series") and type(value).__module__.split(".")[0] == "pandas":
+        if _is_frame(value):
             used = value.memory_usage(index=True, deep=False)
             return int(used.sum() if hasattr(used, "sum") else used)
         size = getattr(value, "nbytes", None)
@@ -244,7 +245,6 @@ class _Saver:
     def save(self) -> dict[str, Any]:
         good: dict[str, Any] = {}
         modules: dict[str, str] = {}
-        kept: list[dict[str, str]] = []
         skipped: list[dict[str, str]] = []
         found = _user_names(self.shell)
         # The smallest first: what a budget cannot hold is named, and made again by its cells.
@@ -266,7 +266,8 @@ class _Saver:
                 skipped.append(_skipped(name, value, f"{type(error).__name__}: {error}"[:200]))
                 continue
             good[name] = value
-            kept.append({"name": name, "type": type(value).__name__})
+        good = {name: good[name] for name in found if name in good}
+        kept = [{"name": name, "type": type(value).__name__} for name, value in good.items()]
         numpy = sys.modules.get("numpy")
         state = {
             "execution_count": self.shell.execution_count,

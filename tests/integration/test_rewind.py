@@ -591,3 +591,19 @@ async def test_what_is_drawn_anew_is_named(talk: Talk) -> None:
     assert "chance" in missing["x"]
     assert "made from x" in missing["y"]
     assert await value_of(talk, "(seeded, last)") == kept
+
+
+async def test_what_is_stored_is_not_in_doubt(talk: Talk) -> None:
+    """A value from the store is as it was, and what follows it, whatever was drawn anew to make another."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 2_000_000)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import numpy as np\nsmall = np.random.rand(10)\nbig = np.ones(1_000_000)")
+    await settled(talk)
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    await talk.run("later = float(small.sum())")
+    await talk.run("small = big = later = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert [again.turn for again in told.variables.ran_again] == [1, 2]
+    assert not told.variables.missing
+    assert await value_of(talk, "later == float(small.sum())") == "True"

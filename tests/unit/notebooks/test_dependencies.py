@@ -45,6 +45,7 @@ def test_what_is_made_from_a_name() -> None:
     """Statement by statement: what a cell makes from others is not in doubt, nor what it makes anew."""
     source = "y = x + 1\nsure = k\nz = [y]\nlate = w\nw = 1\nz2 = w\nx += 1"
     assert made_from(source, {"x", "w"}) == {"y": "x", "z": "x", "late": "w", "x": "x"}
+    assert made_from("np.random.shuffle(x)\nk = np.ones(3)", {"x"}) == {"x": "x"}  # The module is what it was.
 
 
 def test_imports() -> None:
