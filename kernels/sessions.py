@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -217,7 +218,7 @@ class SessionKernels:
         connection.watched = True
 
         def done(future: asyncio.Future[str]) -> None:
-            if not future.cancelled() and session_id not in self._ending:
+            if not future.cancelled() and connection.kernel_id not in self._ending:
                 told(future.result(), connection.replaced)
 
         connection.died.add_done_callback(done)
@@ -264,22 +265,34 @@ class SessionKernels:
                 kept.remove(copy)
                 copy.drop()
                 raise
-            self._ending.add(session_id)
+            self._ending.add(former.kernel_id)
             try:
                 provisioner.give_way(process, name)
                 await former.close()
                 return await self._connect(session_id, former.kernel_id, wait=True)
             finally:
-                self._ending.discard(session_id)
+                self._ending.discard(former.kernel_id)
 
-    async def take_over(self, name: str, session_id: str) -> None:
-        """Gives a session the kernel that goes by `name`, and ends the one that it had."""
-        former = self._connections.get(session_id)
-        if former is not None and self._shown is not None:
-            await self._show(former.kernel_id, self._connections[name].kernel_id)
-        await self.end(session_id)
-        await self._drop(session_id)
+    @asynccontextmanager
+    async def taking_over(self, name: str, session_id: str) -> AsyncIterator[None]:
+        """Gives a session the kernel that goes by `name`; the one that it had ends when the block has.
+
+        Where the block fails, each has its own again.
+        """
+        former = self._connections.pop(session_id, None)
         self._connections[session_id] = self._connections.pop(name)
+        try:
+            yield
+        except BaseException:
+            self._connections[name] = self._connections.pop(session_id)
+            if former is not None:
+                self._connections[session_id] = former
+            raise
+        self._forget_copies(session_id)
+        if former is not None:
+            if self._shown is not None:
+                await self._show(former.kernel_id, self._connections[session_id].kernel_id)
+            await self._end(session_id, former)
 
     async def _show(self, former: str, successor: str) -> None:
         """Notebooks that show the old kernel show the new one: to them it is a change of kernel, not a death."""
@@ -292,28 +305,36 @@ class SessionKernels:
 
     async def end(self, session_id: str) -> None:
         """Ends the session's kernel; nothing of it stays."""
-        connection = self._connections.get(session_id)
-        if connection is None:
-            return
-        self._ending.add(session_id)
+        self._forget_copies(session_id)
+        connection = self._connections.pop(session_id, None)
+        if connection is not None:
+            await self._end(session_id, connection)
+
+    async def _end(self, session_id: str, connection: KernelConnection) -> None:
+        self._ending.add(connection.kernel_id)
         try:
-            await self._drop(session_id)
+            await self._close(connection)
             if connection.kernel_id in self.manager:
                 await self.manager.shutdown_kernel(connection.kernel_id, now=True)
         finally:
-            self._ending.discard(session_id)
+            self._ending.discard(connection.kernel_id)
 
     async def _drop(self, session_id: str) -> None:
-        for copy in self._copies.pop(session_id, ()):
-            copy.drop()
+        self._forget_copies(session_id)
         connection = self._connections.pop(session_id, None)
-        if connection is None:
-            return
+        if connection is not None:
+            await self._close(connection)
+
+    async def _close(self, connection: KernelConnection) -> None:
         dead = connection.died.done()
         await connection.close()
         if dead and not connection.replaced and connection.kernel_id in self.manager:
             with contextlib.suppress(Exception):
                 await self.manager.shutdown_kernel(connection.kernel_id, now=True)
+
+    def _forget_copies(self, session_id: str) -> None:
+        for copy in self._copies.pop(session_id, ()):
+            copy.drop()
 
     def left(self) -> set[str]:
         """Kernels that run detached in our folder and are not in the manager."""
@@ -343,8 +364,7 @@ class SessionKernels:
                 self.manager.remove_kernel(kernel_id)
         if leave or self.remote:
             for session_id in list(self._copies):
-                for copy in self._copies.pop(session_id):
-                    copy.drop()
+                self._forget_copies(session_id)
             for session_id in list(self._connections):
                 connection = self._connections.pop(session_id)
                 await connection.close()

@@ -265,12 +265,13 @@ class KernelLife:
             connection = await self._kernels.start(name, session.kernel_name, workspace.folder)
             try:
                 back = await fill(connection)
-                yield back, self._came_back(session, former, connection, back, recovered=recovered)
+                # Who hears of it and asks finds the new one.
+                async with self._kernels.taking_over(name, session.id):
+                    yield back, self._came_back(session, former, connection, back, recovered=recovered)
+                    self._report_death(session.id, session.kernel_incarnation + 1)
             except BaseException:
                 await asyncio.shield(self._kernels.end(name))
                 raise
-            await self._kernels.take_over(name, session.id)
-            self._report_death(session.id, session.kernel_incarnation + 1)
 
     async def go_back(self, session: Session, copy: SleepingCopy) -> tuple[VariablesBack, list[e.Event]]:
         """Makes the session's kernel what it was when the copy was made; raises KernelNotStarted or CopyRefused."""

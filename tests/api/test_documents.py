@@ -90,7 +90,8 @@ def test_a_save_that_says_nothing_new(jupyter: JupyterServer, session: str) -> N
     before = jupyter.call("GET", f"/sessions/{session}")["seq"]
     answer = save(jupyter, session, read)
     assert answer["last_modified"]
-    assert jupyter.call("GET", f"/sessions/{session}")["seq"] == before
+    # The point of the turn may be kept meanwhile.
+    assert {event["type"] for event in jupyter.events(session)[before:]} <= {"checkpoint.created"}
 
 
 def test_our_kernelspec_is_no_part_of_the_notebook(jupyter: JupyterServer, session: str) -> None:

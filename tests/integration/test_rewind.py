@@ -386,6 +386,26 @@ async def test_recovery_after_others_have_run(talk: Talk) -> None:
     assert await value_of(talk, "(x, y)") == "(1, 2)"
 
 
+@pytest.mark.parametrize("how", ["undo", "recover"])
+async def test_who_hears_of_it_finds_it(talk: Talk, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """In the moment in which the log tells that variables are back, they are there."""
+    await talk.run("x = 1")
+    await settled(talk)
+    await talk.run("x = 2" if how == "undo" else "import os; os._exit(1)")
+    await settled(talk)
+    append, found = talk.app.log.append, []
+
+    async def heard(session_id: Any, events: Any, **more: Any) -> Any:
+        appended = await append(session_id, events, **more)
+        if any(isinstance(event, e.KernelChanged) and event.status == "restored" for event in events):
+            found.extend(await talk.app.sessions.variables(talk.session))
+        return appended
+
+    monkeypatch.setattr(talk.app.log, "append", heard)
+    await (go(talk, "undo") if how == "undo" else recover(talk))
+    assert [(variable.name, variable.preview) for variable in found] == [("x", "1")]
+
+
 def call(name: str, **arguments: Any) -> Say:
     """A model's wish to have a tool run."""
     return Say(calls=[(name, arguments)])
