@@ -94,6 +94,12 @@ def story(lab: Lab, model: OpenAIServer, pictures: Pictures) -> None:
     pictures.take("variables")
     lab.tab("Artifacts")
     pictures.take("artifacts")
+    lab.server.call("POST", f"/sessions/{session}/undo", json={"to_turn": 1})
+    source = "penguins.groupby('island').size()"
+    lab.server.call("POST", f"/sessions/{session}/execute", json={"source": source})
+    lab.tab("History")
+    expect(lab.panel.locator(".jp-Cellwright-history li[data-current]")).to_contain_text("island")
+    pictures.take("history")
     lab.new_chat()
     model.script([cell(TRAINING, "Train a small model", thinking="Eight epochs will do.")])
     lab.ask("Train it, and tell me how the loss falls.")

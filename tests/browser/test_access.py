@@ -33,7 +33,7 @@ def violations(lab: Lab) -> list[str]:
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_every_view_in_every_theme(lab: Lab, model: OpenAIServer, theme: str) -> None:
-    """axe finds nothing in chat, variables, artifacts and sessions."""
+    """axe finds nothing in chat, variables, artifacts, history and sessions."""
     lab.open()
     lab.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
     lab.page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
@@ -46,7 +46,7 @@ def test_every_view_in_every_theme(lab: Lab, model: OpenAIServer, theme: str) ->
     lab.turn(1).get_by_title("Show the code").click()
     lab.page.wait_for_timeout(300)
     assert violations(lab) == []
-    for view in ("Variables", "Artifacts"):
+    for view in ("Variables", "Artifacts", "History"):
         lab.tab(view)
         lab.page.wait_for_timeout(300)
         assert violations(lab) == [], view

@@ -80,6 +80,29 @@ def test_edit_and_ask_again(lab: Lab, talked: str, model: OpenAIServer) -> None:
     assert variables(lab, talked)["x"] == "100"
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_something_is_in_view(lab: Lab, model: OpenAIServer, behind: bool) -> None:
+    """A notebook that was looked at far below what is left of it shows that, also when another tab was in front."""
+    lab.open()
+    session = lab.new_chat()
+    for number in (1, 2, 3, 4):
+        model.script([cell("for line in range(40): print(line)"), Say("Counted.")])
+        lab.ask(f"Count, {number}.")
+        lab.ended(number)
+        if number == 1:
+            lab.open_notebook()
+    expect(lab.cells).to_have_count(12)
+    lab.cells.last.scroll_into_view_if_needed()
+    tabs = lab.page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab")
+    if behind:
+        tabs.filter(has_text="Launcher").click()
+    lab.server.call("POST", f"/sessions/{session}/undo", json={"to_turn": 1})
+    expect(lab.page.locator(".jp-Notebook .jp-Cell")).to_have_count(3)
+    if behind:
+        tabs.filter(has_text=".ipynb").click()
+    expect(lab.cells.last).to_be_in_viewport()
+
+
 def test_what_a_dead_kernel_held_is_offered(lab: Lab, model: OpenAIServer) -> None:
     """One click brings it back; what came with it is in the notebook's kernel, and the offer is gone."""
     model.script([cell("x = 41; f = lambda: x + 1"), Say("Made.")])
@@ -120,6 +143,40 @@ def test_what_is_typed_is_kept(lab: Lab, talked: str) -> None:
     assert ("code", "mine = 1") in lab.in_tab()
     expect(lab.panel.locator(".jp-chat-message").filter(has_text="changed 1 cell of the notebook")).to_have_count(1)
     lab.agree(talked)
+
+
+def test_the_history(lab: Lab, talked: str, model: OpenAIServer) -> None:
+    """What was left behind for another question stands in the history, beside the way to here; one can come back."""
+    button(lab, 1, "Rewind to here").click()
+    accept(lab)
+    expect(lab.cells).to_have_count(3)
+    model.script([cell("x = 4; x"), Say("x is 4.")])
+    lab.ask("Make x 4.")
+    lab.ended(4)
+    lab.tab("History")
+    rows = lab.panel.locator(".jp-Cellwright-history li")
+    expect(rows).to_have_count(4)
+    assert rows.evaluate_all("rows => rows.map(row => [row.dataset.turn, 'left' in row.dataset])") == [
+        ["4", False],
+        ["3", True],
+        ["2", True],
+        ["1", False],
+    ]
+    expect(rows.nth(0)).to_contain_text("you are here")
+    expect(rows.nth(0).get_by_role("button", name="Rewind to turn 4")).to_have_count(0)
+    limb = rows.nth(1)
+    limb.get_by_role("button", name="Make x 3.").click()
+    expect(limb).to_contain_text("x is 3.")
+    limb.get_by_role("button", name="Come back to turn 3").click()
+    accept(lab, "Come back to turn 3?", "2, 3", "f3.txt")
+    expect(rows.nth(1)).to_contain_text("you are here", timeout=SLOW_MS)
+    expect(rows.nth(0)).to_contain_text("left behind")
+    lab.tab("Chat")
+    lab.ended(3)
+    expect(lab.turn(4)).to_have_count(0)
+    expect(lab.cells).to_have_count(9)
+    lab.agree(talked)
+    assert variables(lab, talked)["x"] == "3"
 
 
 def test_branch_from_here(lab: Lab, talked: str) -> None:

@@ -11,6 +11,7 @@ import type { Message } from '@lumino/messaging';
 
 import { Problem, type Api, type Approval } from './api/client';
 import { Gallery } from './components/artifacts';
+import { History } from './components/history';
 import { Header, Suggestions, Welcome, type View } from './components/header';
 import { ServicesContext, useSignal, type Services } from './components/services';
 import { Recovery } from './components/recovery';
@@ -267,9 +268,10 @@ export class CellwrightPanel extends Widget {
     this._chat?.dispose();
     this._variables?.dispose();
     this._artifacts?.dispose();
+    this._history?.dispose();
     this.chat?.dispose();
     this.session?.dispose();
-    this._chat = this._variables = this._artifacts = null;
+    this._chat = this._variables = this._artifacts = this._history = null;
     this.session = this.chat = null;
   }
 
@@ -305,7 +307,8 @@ export class CellwrightPanel extends Widget {
     // Drawn only while they are looked at: each asks the server for what it shows.
     this._variables = this._react(() => (this.view === 'variables' ? <Variables session={session} /> : <></>));
     this._artifacts = this._react(() => (this.view === 'artifacts' ? <Gallery session={session} /> : <></>));
-    for (const widget of [this._chat, this._variables, this._artifacts]) {
+    this._history = this._react(() => (this.view === 'history' ? <History session={session} /> : <></>));
+    for (const widget of [this._chat, this._variables, this._artifacts, this._history]) {
       this._body.addWidget(widget);
     }
     session.told.connect((_, told) => {
@@ -344,6 +347,7 @@ export class CellwrightPanel extends Widget {
       { name: 'notebook', description: trans.__('Open the notebook'), run: () => void this.openNotebook(session) },
       { name: 'variables', description: trans.__('Show the variables'), run: () => this.showView('variables') },
       { name: 'artifacts', description: trans.__('Show the artifacts'), run: () => this.showView('artifacts') },
+      { name: 'history', description: trans.__('Show all turns'), run: () => this.showView('history') },
       { name: 'sessions', description: trans.__('Show all sessions'), run: () => this.showView('sessions') },
       {
         name: 'restart',
@@ -359,10 +363,11 @@ export class CellwrightPanel extends Widget {
 
   private *_views(): Iterable<[View, Widget]> {
     yield ['sessions', this._sessions];
-    if (this._chat && this._variables && this._artifacts) {
+    if (this._chat && this._variables && this._artifacts && this._history) {
       yield ['chat', this._chat];
       yield ['variables', this._variables];
       yield ['artifacts', this._artifacts];
+      yield ['history', this._history];
     }
   }
 
@@ -376,6 +381,7 @@ export class CellwrightPanel extends Widget {
   private _follow: Follow | null = null;
   private _variables: ReactWidget | null = null;
   private _artifacts: ReactWidget | null = null;
+  private _history: ReactWidget | null = null;
 }
 
 /** Draws again when another session or view is shown. */

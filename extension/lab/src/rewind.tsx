@@ -9,13 +9,15 @@ import { RewoundView } from './components/rewound';
 import type { SessionModel } from './model/session';
 import type { TurnView } from './model/turn';
 
+type Named = Pick<TurnView, 'id' | 'n'>;
+
 export interface Rewinding {
-  /** The session as it was at the end of a turn, after a look at what changes. */
-  to(session: SessionModel, turn: TurnView): Promise<void>;
+  /** The session as it was at the end of a turn, after a look at what changes; `leads`: the turn led to here. */
+  to(session: SessionModel, turn: Named, leads?: boolean): Promise<void>;
   /** The session as it was before a turn, with its question in the input. */
   askAgain(session: SessionModel, turn: TurnView): Promise<void>;
   /** A new session with what there was at the end of a turn. */
-  branch(session: SessionModel, turn: TurnView): Promise<void>;
+  branch(session: SessionModel, turn: Named): Promise<void>;
   /** One turn back. */
   undo(session: SessionModel): Promise<void>;
   /** Takes the last way back. */
@@ -60,8 +62,9 @@ export function rewinding({ services, trans, open, write }: Place): Rewinding {
     }
   };
   return {
-    to: async (session, turn) => {
-      await move(session, trans.__('Rewind to turn %1?', turn.n), { to_turn: turn.id }, trans.__('Rewind'));
+    to: async (session, turn, leads = true) => {
+      const title = leads ? trans.__('Rewind to turn %1?', turn.n) : trans.__('Come back to turn %1?', turn.n);
+      await move(session, title, { to_turn: turn.id }, leads ? trans.__('Rewind') : trans.__('Come back'));
     },
     undo: async session => {
       await move(session, trans.__('Take the last turn back?'), {}, trans.__('Take it back'));

@@ -12,6 +12,7 @@ export type SessionDetail = Schemas['SessionDetail'];
 export type Artifact = Schemas['Artifact'];
 export type Variable = Schemas['Variable'];
 export type Kernel = Schemas['Kernel'];
+export type Turn = Schemas['TurnSummary'];
 export type Rewound = Schemas['Rewound'];
 export type Health = Schemas['Health'];
 export type Lineage = Schemas['Lineage'];
@@ -149,6 +150,20 @@ export class Api {
 
   kernel(id: string): Promise<Kernel> {
     return this.call('GET', `sessions/${id}/kernel`);
+  }
+
+  /** All turns of a session, the oldest first. */
+  async turns(id: string): Promise<Turn[]> {
+    const found: Turn[] = [];
+    for (let total = 1; found.length < total;) {
+      const page = await this.call<Schemas['TurnList']>('GET', `sessions/${id}/turns`, undefined, {
+        limit: 100,
+        offset: found.length
+      });
+      found.push(...page.turns);
+      total = page.turns.length ? page.total : 0;
+    }
+    return found;
   }
 
   /** Moves the head; with `dry_run` it only says what that would do. */

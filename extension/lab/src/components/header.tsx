@@ -8,7 +8,7 @@ import { IconButton, Note } from './parts';
 import { useServices, useSignal } from './services';
 import { money, tokens } from './words';
 
-export type View = 'sessions' | 'chat' | 'variables' | 'artifacts';
+export type View = 'sessions' | 'chat' | 'variables' | 'artifacts' | 'history';
 
 export interface HeaderProps {
   session: SessionModel | null;
@@ -24,7 +24,8 @@ export function Header({ session, view, show, create, menu }: HeaderProps): JSX.
   const tabs: [View, string][] = [
     ['chat', trans.__('Chat')],
     ['variables', trans.__('Variables')],
-    ['artifacts', trans.__('Artifacts')]
+    ['artifacts', trans.__('Artifacts')],
+    ['history', trans.__('History')]
   ];
   return (
     <div className="jp-Cellwright-header">
@@ -110,7 +111,7 @@ export function Welcome({ session }: { session: SessionModel }): JSX.Element | n
   );
 }
 
-/** Above the question: what whoever made the session offers (`metadata.suggestions`), or that nothing can be asked. */
+/** At the panel's foot: what whoever made the session offers (`metadata.suggestions`), or that nothing can be asked. */
 export function Suggestions({ session }: { session: SessionModel }): JSX.Element | null {
   const { trans } = useServices();
   useSignal(session.changed);

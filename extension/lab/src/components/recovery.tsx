@@ -8,7 +8,7 @@ import type { SessionModel } from '../model/session';
 import { IconButton, Note } from './parts';
 import { useServices, useSignal } from './services';
 
-/** Above the question, while the variables of a kernel that has ended are lost. */
+/** At the panel's foot, while the variables of a kernel that has ended are lost. */
 export function Recovery({ session }: { session: SessionModel }): JSX.Element | null {
   useSignal(session.changed);
   const { trans } = useServices();

@@ -84,7 +84,7 @@ export function RewoundView({ rewound, foretold }: { rewound: Rewound; foretold?
   );
 }
 
-/** Above the question, after a rewind: where the session is, and the way back. */
+/** At the panel's foot, after a rewind: where the session is, and the way back. */
 export function WayBack({ session }: { session: SessionModel }): JSX.Element | null {
   useSignal(session.changed);
   const { trans, rewind } = useServices();

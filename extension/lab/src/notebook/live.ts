@@ -12,6 +12,7 @@ import { NotebookEdits } from './edits';
 import { note } from './held';
 import { attach, livingKernel, wokenKernel } from './kernel';
 import { SharedNotebook } from './shared';
+import { keepInView } from './view';
 
 const SAVE_AFTER_MS = 500;
 const AGAIN_MS = 3_000;
@@ -60,6 +61,7 @@ export class LiveNotebooks {
           ? new SharedNotebook(this.api, context, session_id, row.seq)
           : new LiveNotebook(this.api, this.contents, panel, session_id, revision);
         this._open.set(context, live);
+        keepInView(panel);
       }
     } finally {
       this._binding.delete(context);
