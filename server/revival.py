@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,9 +13,9 @@ from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelDied, KernelError
 from cellwright.kernels.execution import run_whole
 from cellwright.kernels.sessions import SessionKernels
-from cellwright.notebooks.chance import Drawn, drawn
-from cellwright.notebooks.dependencies import made_from, names, slice_for
+from cellwright.notebooks.dependencies import names, slice_for
 from cellwright.notebooks.document import Cell, CellId
+from cellwright.notebooks.doubt import Doubt
 from cellwright.notebooks.outputs import inline, references
 from cellwright.notebooks.replay import ReplayedCell, judge
 from cellwright.server.agent.risk import reasons
@@ -29,6 +29,7 @@ from cellwright.server.store.ways import Run, Way, Ways
 Again = Literal["never", "safe", "all"]
 """Which cells may run again: none, those that do not look as if they reached outside, any."""
 
+OTHERWISE = ("different", "failed")
 OUTSIDE = "it was not run again, because it {}"
 
 
@@ -63,7 +64,7 @@ class Plan:
         return [*found, *(["rerun"] if runs else [])] or ["none"]  # type: ignore[list-item]
 
     def foretold(self) -> VariablesBack:
-        """What is to be expected of it."""
+        """What is to be expected of it, if the cells that run again show what they showed."""
         ran = [
             RanAgain(
                 cell_id=run.cell_id,
@@ -74,14 +75,38 @@ class Plan:
             )
             for run in self.runs
         ]
-        lost = {name for run in self.runs if run.execution_id in self.refused for name in names(run.source).touches}
-        kept = self.checkpoint.kept if self.checkpoint is not None else []
+        kept = set(self.checkpoint.kept) if self.checkpoint is not None else set()
+        doubt, there = Doubt(), set(kept)
+
+        def run_again(run: Run) -> None:
+            if run.execution_id in self.refused:
+                doubt.left_out(run.source, self.refused[run.execution_id])
+            else:
+                doubt.ran(run.source, whole=run.ok)
+                there.update(names(run.source).touches)
+
+        for run in self.runs[: self.since]:
+            doubt.chance_known = False
+            run_again(run)
+        doubt.put_back(kept)
+        for run in self.runs[self.since :]:
+            run_again(run)
         return VariablesBack(
             means=self.means,
-            restored=[name for name in kept if name not in self.wanted],
+            restored=sorted(kept - self.wanted.keys()),
             ran_again=ran,
-            missing=[told for name, told in self.wanted.items() if name in lost or not self.runs],
+            missing=self.lacking(there, doubt),
         )
+
+    def lacking(self, there: Collection[str], doubt: Doubt) -> list[Skipped]:
+        """Of the names that the cells make, those that are not `there`, or may be otherwise."""
+        found = []
+        for name, told in self.wanted.items():
+            if name in doubt.names:
+                found.append(Skipped(name=name, type=told.type, reason=doubt.names[name]))
+            elif name not in there and told.type:
+                found.append(told)
+        return found
 
 
 class Revival:
@@ -143,23 +168,20 @@ class Revival:
                 failed = [Skipped(name=name, type="", reason=str(error)) for name in checkpoint.kept]
         recorded = await self._ways.outputs(plan.runs)
         ran: list[RanAgain] = []
-        doubtful: dict[str, str] = {}
-        # What the shared generators of chance hold is known where it was put back, and no cell is left out since.
-        chance = Chance(known=False)
+        doubt = Doubt()
         for run in plan.runs[: plan.since]:
-            chance.known = False
-            ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubtful, chance))
+            doubt.chance_known = False  # Cells are left out between them.
+            ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         touched = {name for run in plan.runs[: plan.since] for name in names(run.source).touches}
         if checkpoint is not None and plan.since:
             # To make one name again, others had to be made as they were before, and chance was drawn from.
             await self._checkpoints.restore(connection, checkpoint, touched & restored)
-            doubtful = {name: why for name, why in doubtful.items() if name not in restored}
-        chance.known = bool(restored)
+        doubt.put_back(restored)
         for run in plan.runs[plan.since :]:
-            ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubtful, chance))
+            ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         await connection.learn_variables()
         there = {told["name"] for told in connection.last_variables}
-        missing = [*failed, *_missing(plan, there, doubtful, ran)]
+        missing = [*failed, *plan.lacking(there, doubt)]
         lost = {told.name for told in missing}
         made = {name for name in plan.wanted if name in there}
         means: list[Means] = ["stored"] if checkpoint is not None and restored else []
@@ -178,16 +200,13 @@ class Revival:
         run: Run,
         recorded: list[dict[str, object]],
         plan: Plan,
-        doubtful: dict[str, str],
-        chance: Chance,
+        doubt: Doubt,
     ) -> RanAgain:
-        """Runs a cell again and compares; notes in `doubtful` the names that it may have made otherwise."""
+        """Runs a cell again and compares; notes in `doubt` the names that it may have made otherwise."""
         about = {"cell_id": run.cell_id, "turn": run.turn, "source": run.source}
-        looked = names(run.source)
         if run.execution_id in plan.refused:
             why = plan.refused[run.execution_id]
-            doubtful.update(dict.fromkeys(looked.touches, why))
-            chance.known = False
+            doubt.left_out(run.source, why)
             return RanAgain(**about, verdict="skipped", reason=why)
         try:
             held = await self._artifacts.fetch_all(references(recorded))
@@ -197,37 +216,10 @@ class Revival:
         outputs, ended = await run_whole(connection, run.source, self._kernels.folder, self._settings.cell_timeout_s)
         cell = Cell(CellId(run.cell_id), "code", run.source, whole, 1)
         found = await asyncio.to_thread(judge, 1, cell, outputs, ended.status, round(ended.duration_s * 1000))
-        anew = chance.anew(await asyncio.to_thread(drawn, run.source), ended.status == "ok")
-        _note(run.source, found, doubtful, anew)
-        why = _why(found) or "".join(sorted({f"it draws from {source}" for source in anew.values()})[:1])
+        wrong = f"the cell that makes it {_verb(found)} when it ran again" if found.verdict in OTHERWISE else ""
+        whence = await asyncio.to_thread(doubt.ran, run.source, whole=ended.status == "ok", wrong=wrong)
+        why = _why(found) or (whence and f"it draws from {whence}")
         return RanAgain(**about, verdict=found.verdict, reason=why, duration_ms=found.duration_ms)
-
-
-@dataclass
-class Chance:
-    """Whether the generators of chance that a program shares are as they were when a cell ran first."""
-
-    known: bool
-
-    def anew(self, drawn: Drawn, whole: bool) -> dict[str, str]:
-        """Names that a cell has made otherwise, and from what; `whole`: whether it ran to its end."""
-        found = {name: source for name, source in drawn.names.items() if source != "shared" or not self.known}
-        self.known = whole and (self.known or drawn.seeds)
-        return {name: "chance" if source == "shared" else source for name, source in found.items()}
-
-
-def _note(source: str, found: ReplayedCell, doubtful: dict[str, str], anew: Mapping[str, str]) -> None:
-    """What a cell that came out otherwise made is in doubt; what came out the same is not any more."""
-    looked, made = names(source), made_from(source, doubtful)
-    for name in looked.touches:
-        if found.verdict in ("different", "failed"):
-            doubtful[name] = f"the cell that makes it {_verb(found)} when it ran again"
-        elif name in looked.makes and name not in made:
-            doubtful.pop(name, None)
-    for name, root in made.items():
-        doubtful.setdefault(name, f"it is made from {root}, and that could not be brought back as it was")
-    for name, whence in anew.items():
-        doubtful.setdefault(name, f"it was drawn from {whence} when its cell ran again")
 
 
 def _verb(found: ReplayedCell) -> str:
@@ -236,13 +228,3 @@ def _verb(found: ReplayedCell) -> str:
 
 def _why(found: ReplayedCell) -> str:
     return found.reason or "; ".join(f"{d.about}: {d.text}" for d in found.differences)[:500]
-
-
-def _missing(plan: Plan, there: Collection[str], doubtful: dict[str, str], ran: Sequence[RanAgain]) -> list[Skipped]:
-    found = []
-    for name, told in plan.wanted.items():
-        if name in doubtful:
-            found.append(Skipped(name=name, type=told.type, reason=doubtful[name]))
-        elif name not in there and told.type:
-            found.append(told)
-    return found

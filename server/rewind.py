@@ -318,7 +318,7 @@ class Rewind:
         if way.checkpoint is not None:
             untouched, copy = False, None  # It may stand in the middle of its turn.
         plan = None if copy is not None or untouched else await self._revival.plan(way, workspace.folder, again)
-        variables = VariablesBack(means=["fork"]) if plan is None else plan.foretold()
+        variables = VariablesBack(means=["fork"]) if plan is None else await asyncio.to_thread(plan.foretold)
         left = [turn for turn in here.turns if turn.id not in way.ids]
         kinds = changed(await self._t.cells.document(session.id), document)
         rewound = Rewound(

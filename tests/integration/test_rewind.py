@@ -604,7 +604,9 @@ async def test_what_is_drawn_anew_is_named(talk: Talk) -> None:
     await talk.run("gone = 1")
     await settled(talk)
     kept = await value_of(talk, "(seeded, last)")
+    foretold = await talk.app.rewind.preview(await talk.refresh(), "undo", None, "safe")
     told = await go(talk, "undo")
+    assert foretold.variables.missing == told.variables.missing
     missing = {lost.name: lost.reason for lost in told.variables.missing}
     assert set(missing) == {"began", "x", "y"}
     assert "clock" in missing["began"]
