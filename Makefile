@@ -58,12 +58,12 @@ types: $(VENV)/run.stamp ## Generate the front end's types from the OpenAPI docu
 
 test: $(VENV)/dev.stamp .collab/stamp labextension ## Run the tests
 	@cd extension/lab && npm test --silent
-	@# The browser's tests wait for a page most of the time: they run beside those that are not about time.
-	@$(BIN)/python -m pytest tests/browser > .browser.log 2>&1 & browser=$$!; trap "kill $$browser" INT TERM; \
+	@# Two lanes: kernels and faults mostly wait, and so do pages.
+	@$(BIN)/python -m pytest tests/integration tests/faults > .kernels.log 2>&1 & kernels=$$!; trap "kill $$kernels" INT TERM; \
+	$(BIN)/python -m pytest tests/browser; pages=$$?; \
 	$(BIN)/python -m pytest tests/unit tests/api tests/cli; others=$$?; \
-	wait $$browser; pages=$$?; cat .browser.log; \
-	$(BIN)/python -m pytest tests/integration tests/faults; kernels=$$?; \
-	exit $$((others || pages || kernels))
+	echo "Waiting for the tests of kernels and faults …"; wait $$kernels; kernels=$$?; cat .kernels.log; \
+	exit $$((pages || others || kernels))
 
 chaos: $(VENV)/dev.stamp ## Break stores, servers and models, many times at random
 	@CHAOS_RUNS=$${CHAOS_RUNS:-300} $(BIN)/python -m pytest tests/faults --timeout 3600
