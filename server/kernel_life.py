@@ -240,6 +240,13 @@ class KernelLife:
             del self._keeping[session_id]
             done.set()
 
+    def status(self, session_id: SessionId) -> str | None:
+        """What the session's kernel does, if it has one here. While a point is kept, it is at nobody's work."""
+        kernel = self._kernels.get(session_id)
+        if kernel is None:
+            return None
+        return "idle" if session_id in self._keeping else kernel.execution_state
+
     # -- coming back ---------------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -368,9 +375,7 @@ class KernelLife:
         A kernel whose point is kept will be.
         """
         kernels = {found: kernel for found in sessions if (kernel := self._kernels.get(found)) is not None}
-        resting = [
-            found for found, kernel in kernels.items() if found in self._keeping or kernel.execution_state != "busy"
-        ]
+        resting = [found for found in kernels if self.status(found) != "busy"]
         if not resting:
             told = await asyncio.gather(*(rests(kernel) for kernel in kernels.values()))
             resting = [found for found, at_rest in zip(kernels, told, strict=True) if at_rest]

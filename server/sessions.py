@@ -185,6 +185,10 @@ class Sessions:
     def kernel(self, session: Session) -> KernelConnection | None:
         return self._t.kernels.get(session.id)
 
+    def kernel_status(self, session: Session) -> str | None:
+        """`starting`, `idle` or `busy`; None without a kernel here."""
+        return self._t.life.status(session.id)
+
     async def interrupt(self, session: Session) -> None:
         """Interrupts the running cell; raises Conflict without a kernel."""
         connection = self._t.kernels.get(session.id)

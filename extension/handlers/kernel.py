@@ -51,7 +51,7 @@ async def get(call: Call) -> Kernel:
     return Kernel(
         id=connection.kernel_id if connection else session.kernel_id,
         name=session.kernel_name or call.app.settings.kernel_name,
-        status=connection.execution_state if connection else absent,
+        status=call.app.sessions.kernel_status(session) or absent,
         incarnation=session.kernel_incarnation,
         missing=lacks(connection) if connection else [],
         **(asdict(used) if used else {}),

@@ -95,8 +95,7 @@ class Detail(Query):
 
 
 def kernel_status(call: Call, session: Session) -> str:
-    connection = call.app.sessions.kernel(session)
-    return "none" if connection is None else connection.execution_state
+    return call.app.sessions.kernel_status(session) or "none"
 
 
 async def list_sessions(call: Call) -> SessionList:

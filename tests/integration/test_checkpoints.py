@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cellwright.kernels.client import KernelConnection
@@ -165,6 +166,26 @@ async def test_word_of_rest_that_comes_late(talk: Talk) -> None:
     asyncio.get_running_loop().call_later(0.3, setattr, kernel, "execution_state", "idle")
     kernel.execution_state = "busy"
     assert await app.life.hibernate(talk.session.id)
+
+
+async def test_a_kernel_whose_point_is_kept_is_idle(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What we do with a kernel behind a turn's end is nothing that users wait for, and they are not shown it."""
+    save, told = talk.app._checkpoints.save, []
+
+    async def watched(*arguments: Any, **more: Any) -> Any:
+        saved = await save(*arguments, **more)
+        connection(talk).execution_state = "busy"
+        told.append(talk.app.sessions.kernel_status(talk.session))
+        connection(talk).execution_state = "idle"
+        return saved
+
+    monkeypatch.setattr(talk.app._checkpoints, "save", watched)
+    ok(await talk.run("x = 1"))
+    async with talk.app.rewind.alone(talk.session.id):
+        assert told == ["idle"]
+    connection(talk).execution_state = "busy"
+    assert talk.app.sessions.kernel_status(talk.session) == "busy"
+    connection(talk).execution_state = "idle"
 
 
 async def test_an_object_with_another_content_is_refused(talk: Talk) -> None:
