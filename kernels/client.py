@@ -43,6 +43,8 @@ class KernelConnection:
         self.died: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.execution_state = "starting"
         self.last_variables: list[dict[str, Any]] = []
+        self.used_by_others = False
+        """Whether another client has run something, since whoever wants to know last set this back."""
         self.watched = False
         self.shares_disk = True
         self.replaced = False
@@ -181,6 +183,8 @@ class KernelConnection:
             if kind == "execute_input":
                 exchange.running = True
             return exchange.published.put(message)
+        if kind == "execute_input":
+            self.used_by_others = True
         return None
 
     def _heard_reply(self, message: Message) -> None:

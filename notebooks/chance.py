@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from cellwright.notebooks.dependencies import USUAL, flow, statements
@@ -34,6 +35,9 @@ DRAWING = {"sample", "train_test_split", "shuffle", "resample", "permutation_imp
 """Called without `random_state` they draw from the shared generators."""
 
 
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Names that a cell makes otherwise each time, and from what; and whether it `seeds` what is shared."""
@@ -42,17 +46,33 @@ class Drawn:
     seeds: bool = False
 
 
-def drawn(source: str) -> Drawn:
-    """What of a cell comes from the clock or from chance; nothing where it is not Python."""
-    cell = statements(source)
-    known = dict(USUAL)
-    for statement, _ in cell:
+def imported(source: str) -> dict[str, str]:
+    """What the names that a cell imports stand for: `np` for `numpy`, `now` for `time.time`."""
+    known: dict[str, str] = {}
+    for statement, _ in statements(source):
         for node in ast.walk(statement):
             match node:
                 case ast.Import(names=aliases):
                     known |= {alias.asname: alias.name for alias in aliases if alias.asname}
                 case ast.ImportFrom(module=str(module), names=aliases):
                     known |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in aliases}
+    return known
+
+
+def reads_the_clock(source: str, known: Mapping[str, str]) -> bool:
+    """Whether a cell asks what time it is; `known` is what earlier cells have imported."""
+    known = {**USUAL, **known, **imported(source)}
+    calls = [node for statement, _ in statements(source) for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    return any(_called(call.func, known) in CLOCK for call in calls)
+
+
+def drawn(source: str, known: Mapping[str, str] = EMPTY) -> Drawn:
+    """What of a cell comes from the clock or from chance; nothing where it is not Python.
+
+    `known` is what earlier cells have imported.
+    """
+    cell = statements(source)
+    known = {**USUAL, **known, **imported(source)}
     seeded = False
 
     def brings(statement: ast.stmt) -> Source | None:
@@ -65,7 +85,7 @@ def drawn(source: str) -> Drawn:
     return Drawn(flow(cell, {}, brings), seeded)
 
 
-def _sources(call: ast.Call, known: dict[str, str]) -> Iterator[Source]:
+def _sources(call: ast.Call, known: Mapping[str, str]) -> Iterator[Source]:
     name = _called(call.func, known)
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
     unseeded = not given or all(isinstance(value, ast.Constant) and value.value is None for value in given)
@@ -81,7 +101,7 @@ def _sources(call: ast.Call, known: dict[str, str]) -> Iterator[Source]:
         yield "shared"
 
 
-def _called(node: ast.AST, known: dict[str, str]) -> str:
+def _called(node: ast.AST, known: Mapping[str, str]) -> str:
     """`numpy.random.rand` for `np.random.rand`; what is called on a value begins with a point."""
     match node:
         case ast.Name(id=name):

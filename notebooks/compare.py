@@ -26,6 +26,7 @@ LAST_DIGIT_FROM = 4
 """A printed number of so many digits or more may differ by one in its last: it was rounded."""
 
 DIFF_LINES = 60
+COMPARED_LINES = 1_000
 ERROR = "an error"
 FIGURE_PIXELS, TILE = 512, 16
 TILE_LIMIT, WHOLE_LIMIT = 0.04, 0.004
@@ -48,7 +49,7 @@ SHOWN = (
 
 UNSTABLE = (
     (re.compile(r"\bat 0x[0-9a-fA-F]{6,16}\b"), "at 0x…"),
-    (re.compile(r"[^\s\"'(<]*ipykernel_\d+[/\\]\d+\.py"), "<cell>"),
+    (re.compile(r"(?<![^\s\"'(<])[^\s\"'(<]*ipykernel_\d+[/\\]\d+\.py"), "<cell>"),
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"\bT_[0-9a-f]{5}(?=_|\b)"), "T_…"),
     (re.compile(r"\bsk-(container|estimator|global)(-id|-div-id)?-\d+"), r"sk-\1"),
@@ -63,7 +64,7 @@ TIMED = re.compile(
 )
 """How long something took, as IPython and progress bars print it."""
 
-NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w])|\bnan\b|\binf\b")
+NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w])|\bnan\b|\binf\b")
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ def _errors(before: str | None, after: str | None) -> Iterator[Difference]:
 
 def texts(about: str, before: str, after: str) -> Difference | None:
     """How two texts differ, what is unstable by nature and numbers that are nearly the same not counted."""
+    if before == after:
+        return None
     old, new = stable(before), stable(after)
     if old == new:
         return None
@@ -183,7 +186,11 @@ def _unit(number: str) -> float:
 
 
 def _diff(before: str, after: str) -> str:
-    lines = list(difflib.unified_diff(before.split("\n"), after.split("\n"), "recorded", "now", lineterm="", n=2))
+    old, new = before.split("\n"), after.split("\n")
+    alike = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    # What lies far behind the first difference is not shown, and comparing it takes time that grows with its square.
+    part = slice(max(0, alike - 2), alike + COMPARED_LINES)
+    lines = list(difflib.unified_diff(old[part], new[part], "recorded", "now", lineterm="", n=2))
     more = len(lines) - DIFF_LINES
     return "\n".join([line[:400] for line in lines[:DIFF_LINES]] + ([f"… {more} more lines"] if more > 0 else []))
 
@@ -221,7 +228,7 @@ def figures(about: str, before: bytes, after: bytes) -> Difference | None:
 
     try:
         old, new = _picture(before), _picture(after)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return Difference(about, f"one of the figures cannot be read: {error}", "different")
     told = f"{old.width}×{old.height} before, {new.width}×{new.height} now"
     if any(abs(a - b) > max(2, SIZE_LIMIT * a) for a, b in zip(old.size, new.size, strict=True)):

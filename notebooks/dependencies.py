@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import io
 import re
 import symtable
+import tokenize
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -107,8 +109,39 @@ def made_from(source: str, given: Collection[str]) -> dict[str, str]:
 
 def plain(source: str) -> str:
     """A cell as Python, without magics and shell lines."""
-    lines = WRAPPING.sub("", source).split("\n")
-    return "\n".join(_plain_line(line) for line in lines)
+    body = WRAPPING.sub("", source)
+    lines = body.split("\n")
+    if not any(line != _plain_line(line) for line in lines) or _is_python(body):
+        return body
+    # A line that goes on with what the one before began is no magic, though it begins like one: `% x`.
+    kept: list[str] = []
+    for number, line in enumerate(lines):
+        told = _plain_line(line)
+        kept.append(line if told != line and _begun("\n".join(kept), lines[number - 1] if number else "") else told)
+    return "\n".join(kept)
+
+
+def _is_python(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _begun(before: str, last: str) -> bool:
+    """Whether what stands before a line is a statement that goes on in it: a bracket is open, or the line says so."""
+    if last.endswith("\\"):
+        return True
+    tokens = tokenize.generate_tokens(io.StringIO(before + "\n").readline)
+    depth = 0
+    try:
+        for token in tokens:
+            if token.type == tokenize.OP:
+                depth += (token.string in "([{") - (token.string in ")]}")
+    except (tokenize.TokenError, IndentationError, SyntaxError):
+        pass
+    return depth > 0
 
 
 def _plain_line(line: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cellwright.notebooks.chance import drawn
+from cellwright.notebooks.chance import EMPTY, drawn
 from cellwright.notebooks.dependencies import made_from, names
 
 
 @dataclass
 class Doubt:
     """Goes along with the cells, in their order: those that run again, and those that do not."""
+
+    imports: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    """What the notebook's cells import, by the names that they give it."""
 
     names: dict[str, str] = field(default_factory=dict)
     """Why, by name."""
@@ -28,7 +32,7 @@ class Doubt:
 
         Returns what it drew anew from, chance or the clock, if it did.
         """
-        found = drawn(source)
+        found = drawn(source, self.imports)
         anew = {
             name: "chance" if whence == "shared" else whence
             for name, whence in found.names.items()

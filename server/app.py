@@ -187,7 +187,8 @@ class Cellwright:
         )
         await asyncio.to_thread(self._checkpoints.prepare)
         ways = Ways(self._pool)
-        revival = Revival(settings, self.kernels, self._checkpoints, self.artifacts, ways)
+        self.snapshots = Snapshots(self._pool, self.artifacts, settings)
+        revival = Revival(settings, self.kernels, self._checkpoints, self.artifacts, self.snapshots, ways)
         self.life = KernelLife(settings, self.log, self.rows, self.kernels, self._checkpoints, revival, ways, self.root)
         self.models = Models(settings, self.root)
         self.memory = Memory(settings, self.log, self.rows, self.models)
@@ -211,7 +212,6 @@ class Cellwright:
             self.root,
         )
         leases = Leases(self._pool, f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}", settings.lease_s)
-        self.snapshots = Snapshots(self._pool, self.artifacts, settings)
         turn_points = TurnPoints(self.tools, self._checkpoints, self.snapshots, ways)
         self.rewind = Rewind(self.tools, turn_points, self.snapshots, revival, ways, self._pool)
         self.points = NamedCheckpoints(self.tools, self._checkpoints, self.rewind, ways, self.memory, self._pool)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,13 @@ from cellwright.server.artifacts import slug
 from cellwright.server.checkpoints import Checkpoints
 from cellwright.server.domain import Artifact, Session, SessionId, Usage, new_id
 from cellwright.server.errors import Conflict, NotFound
-from cellwright.server.kernel_life import workspace_of
 from cellwright.server.rewind import Rewind
 from cellwright.server.sessions import FOLDER
 from cellwright.server.snapshots import EMPTY, Snapshots
 from cellwright.server.store import postgres, queries
-from cellwright.server.store.ways import Way, Ways
+from cellwright.server.store.ways import Way, Ways, covers
 from cellwright.server.workbench import Tools
+from cellwright.server.workspace import Workspace
 
 SQL, ARTIFACTS, POINTS = queries.load("sessions"), queries.load("artifacts"), queries.load("checkpoints")
 LEFT_OUT = (
@@ -96,16 +97,36 @@ class Branches:
         workspace = f"{FOLDER}/{name}-{child[:6]}"
         notebook_path = f"{workspace}/{name}.ipynb"
         past = await self._past(parent, child, way)
+        there = Workspace(self._t.root / workspace, f"{name}.ipynb")
+        try:
+            # Its files first: a branch that is there has them.
+            files = await self._snapshots.load(parent.id, way.workspace_version)
+            moves = self._snapshots.moves(parent, there, EMPTY, files)
+            moved = await self._snapshots.put_back(there, moves, files)
+            fields = (child, owner, key, title, "user", parent.agent, parent.model, parent.kernel_name)
+            places = (notebook_path, workspace, parent.metadata, parent.preferences)
+            await self._commit(parent, way, by, past, (*fields, *places))
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, there.folder, ignore_errors=True)
+            raise
+        if moved.left:
+            without = [
+                e.ArtifactFailed(name=left.name, reason=f"not in the branch: {left.reason}") for left in moved.left
+            ]
+            await self._t.log.append(child, without)
+        session = await self._t.rows.get(child)
+        await self._t.notebooks.save(session)
+        return await self._t.rows.get(child)
+
+    async def _commit(
+        self, parent: Session, way: Way, by: str, past: list[tuple[Any, e.Event]], fields: tuple[Any, ...]
+    ) -> None:
+        child, _, key, title, *_, notebook_path, workspace, _, _ = fields
         async with self._t.log.transaction(child) as connection:
             # What both refer to stays as long as the parent's row does.
             if await connection.fetchrow(SQL.lock_session, parent.id) is None:
                 raise NotFound("session", parent.id)
-            made = await connection.fetchval(
-                SQL.insert_session,
-                *(child, owner, key, title, "user", parent.agent, parent.model, parent.kernel_name, notebook_path),
-                *(workspace, parent.metadata, parent.preferences),
-            )
-            if made is None:
+            if await connection.fetchval(SQL.insert_session, *fields) is None:
                 raise Conflict(f"There is a session with the key {key!r} already.")
             created = e.SessionCreated(
                 title=title, agent=parent.agent, workspace=workspace, notebook_path=notebook_path
@@ -119,18 +140,6 @@ class Branches:
             await connection.execute(SQL.set_parent, child, parent.id, way.n)
             branched = e.SessionBranched(direction="to", session_id=child, turn=way.n, by=by)
             await self._t.log.append(parent.id, [branched], within=connection)
-        session = await self._t.rows.get(child)
-        files = await self._snapshots.load(child, session.workspace_version)
-        there = workspace_of(self._t.root, session)
-        moves = self._snapshots.moves(session, there, EMPTY, files)
-        moved = await self._snapshots.put_back(there, moves, files)
-        if moved.left:
-            without = [
-                e.ArtifactFailed(name=left.name, reason=f"not in the branch: {left.reason}") for left in moved.left
-            ]
-            await self._t.log.append(child, without)
-        await self._t.notebooks.save(session)
-        return await self._t.rows.get(child)
 
     async def _past(self, parent: Session, child: SessionId, way: Way) -> list[tuple[Any, e.Event]]:
         """The parent's events up to the point, as the branch's own, with the variables that are stored on the way."""
@@ -145,6 +154,9 @@ class Branches:
             there = {row["id"] for row in await database.fetch(ARTIFACTS.ready_ids, parent.id)}
         records = [record for record in records if _artifact(record.event) in (None, *there)]
         events: list[tuple[Any, e.Event]] = [(record.at, _inherited(record.event, lives.first)) for record in records]
+        if way.turn is not None and not covers(way.line, (way.turn.line or [(0, 0)])[-1][1]):
+            # The session was taken back into the middle of its last turn: with that, the turn ends here.
+            events.append((records[-1].at, e.TurnStopped(turn_id=way.turn.id, cause="it was taken back to here")))
         whole = [row for row in rows if lives.whole(row["metadata"]["incarnation"])]
         events += [(row["created_at"], _stored(row)) for row in whole]
         return await asyncio.to_thread(_renamed, events, parent.id, child)

@@ -27,7 +27,7 @@ class Checkpoint(Frozen):
     """Saved variables: `kept` by name, `skipped` with the reason."""
 
     id: str
-    kind: Literal["hibernated", "named", "turn"]
+    kind: Literal["hibernated", "named", "turn", "begin"]
     label: str | None
     turn_id: TurnId | None = None
     kept: list[str]
@@ -58,7 +58,7 @@ class Checkpoints:
         self,
         session: Session,
         connection: KernelConnection,
-        kind: Literal["hibernated", "named", "turn"],
+        kind: Literal["hibernated", "named", "turn", "begin"],
         *,
         label: str | None = None,
         of_turn: TurnId | None = None,

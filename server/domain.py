@@ -341,6 +341,7 @@ class VariablesBack(Frozen):
     restored: list[str] = Field([], description="Names that are as they were")
     ran_again: list[RanAgain] = []
     missing: list[Skipped] = Field([], description="What could not be brought back as it was")
+    appeared: list[str] = Field([], description="Files that came while cells ran again; they stay")
     seconds: float = 0.0
 
 

@@ -287,6 +287,7 @@ class KernelChanged(_Event):
     incarnation: int
     cause: str | None = None
     variables_lost: bool = False
+    back_to: int | None = Field(None, description="The checkpoint's event to which an agent went back within its turn")
     recovered: bool = Field(False, description="Whether what a kernel that was lost held was brought back")
 
 
@@ -296,7 +297,7 @@ class CheckpointCreated(_Event):
     type: Literal["checkpoint.created"] = "checkpoint.created"
     checkpoint_id: str
     of_turn: TurnId | None = Field(None, description="The turn behind which it stands: that has ended by then")
-    kind: Literal["hibernated", "named", "turn"]
+    kind: Literal["hibernated", "named", "turn", "begin"]
     label: str | None = None
     incarnation: int
     kept: list[str]

@@ -114,29 +114,9 @@ class KernelLife:
 
     async def _born(self, session: Session, connection: KernelConnection, incarnation: int) -> e.KernelChanged:
         """Brings back what the session's last kernel held, if it was stored; says how that went."""
-        lost = session.kernel_incarnation > 0
         checkpoint = await self._checkpoints.to_wake(session)
         if checkpoint is None:
-            branch = session.parent_session_id is not None and not lost
-            if branch or (lost and self._settings.recovery == "auto"):
-                try:
-                    back = await self._revived(session, connection)
-                except (KernelError, CellwrightError) as error:
-                    return e.KernelChanged(
-                        status="restarted",
-                        kernel_id=connection.kernel_id,
-                        incarnation=incarnation,
-                        cause=f"the variables could not be brought back: {error}",
-                        variables_lost=True,
-                    )
-                if back is not None:
-                    return _restored(connection, incarnation, back.restored, back.missing, recovered=lost)
-            return e.KernelChanged(
-                status="restarted" if lost else "idle",
-                kernel_id=connection.kernel_id,
-                incarnation=incarnation,
-                variables_lost=lost,
-            )
+            return await self._reborn(session, connection, incarnation)
         try:
             restored = await self._checkpoints.restore(connection, checkpoint)
             await connection.learn_variables()
@@ -150,12 +130,24 @@ class KernelLife:
             )
         return _restored(connection, incarnation, restored.names, restored.missing)
 
-    async def _revived(self, session: Session, connection: KernelConnection) -> VariablesBack | None:
-        """What was there at the session's head, brought into its fresh kernel; None where there was nothing."""
-        plan = await self._revival.plan(
-            await self._ways.now(session), workspace_of(self._root, session).folder, "safe", through_death=True
-        )
-        return None if plan.empty else await self._revival.into(connection, plan)
+    async def _reborn(self, session: Session, connection: KernelConnection, incarnation: int) -> e.KernelChanged:
+        """A fresh kernel where none was stored whole: a session's first, a branch's, or one after a loss."""
+        first = session.kernel_incarnation == 0
+        fresh = e.KernelChanged(status="idle", kernel_id=connection.kernel_id, incarnation=incarnation)
+        lost = fresh.model_copy(update={"status": "restarted", "variables_lost": True})
+        if first and session.parent_session_id is None:
+            return fresh
+        try:
+            way, workspace = await self._ways.now(session), workspace_of(self._root, session)
+            plan = await self._revival.plan(session, workspace, way, "safe", through_death=True)
+            if plan.empty and not (await self._ways.lives(way)).lost:
+                return fresh  # Nothing was made yet, or all of it was undone.
+            if plan.empty or not (first or self._settings.recovery == "auto"):
+                return lost
+            back = await self._revival.into(connection, plan)
+        except (KernelError, CellwrightError) as error:
+            return lost.model_copy(update={"cause": f"the variables could not be brought back: {error}"})
+        return _restored(connection, incarnation, back.restored, back.missing, recovered=not first)
 
     @asynccontextmanager
     async def recovering(self, session: Session, again: Again) -> AsyncIterator[tuple[VariablesBack, list[e.Event]]]:
@@ -167,8 +159,7 @@ class KernelLife:
         way = await self._ways.now(session)
         if not (await self._ways.lives(way)).lost:
             raise Conflict("The kernel has lost nothing.")
-        workspace = workspace_of(self._root, session)
-        plan = await self._revival.plan(way, workspace.folder, again, through_death=True)
+        plan = await self._revival.plan(session, workspace_of(self._root, session), way, again, through_death=True)
         if plan.empty:
             raise Conflict("There is nothing that could be brought back.")
         async with self.replacing(session, lambda kernel: self._revival.into(kernel, plan), recovered=True) as told:

@@ -127,6 +127,10 @@ class NamedCheckpoints:
             for cell in await self._t.cells.document(session.id)
             if cell.kind == "code" and cell.id not in before and SKIP_TAG not in cell.tags
         ]
+        told = [
+            event.model_copy(update={"back_to": row["seq"]}) if isinstance(event, e.KernelChanged) else event
+            for event in told
+        ]
         edits = [e.CellEdit(op="replace", cell_id=cell.id, cell=content(cell)) for cell in tried]
         return files, back, [*told, *([e.CellsEdited(author="agent", edits=edits)] if edits else [])]
 

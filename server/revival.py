@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,18 +13,21 @@ from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelDied, KernelError
 from cellwright.kernels.execution import run_whole
 from cellwright.kernels.sessions import SessionKernels
+from cellwright.notebooks.chance import imported
 from cellwright.notebooks.dependencies import names, slice_for
 from cellwright.notebooks.document import Cell, CellId
 from cellwright.notebooks.doubt import Doubt
 from cellwright.notebooks.outputs import inline, references
 from cellwright.notebooks.replay import ReplayedCell, judge
-from cellwright.server.agent.risk import reasons
+from cellwright.server.agent.risk import Reasons
 from cellwright.server.artifacts import Artifacts
 from cellwright.server.checkpoints import Checkpoint, Checkpoints
-from cellwright.server.domain import Means, RanAgain, Skipped, VariablesBack
+from cellwright.server.domain import Means, RanAgain, Session, Skipped, VariablesBack
 from cellwright.server.errors import StoreUnavailable
 from cellwright.server.settings import Settings
+from cellwright.server.snapshots import Snapshots
 from cellwright.server.store.ways import Run, Way, Ways
+from cellwright.server.workspace import Workspace
 
 Again = Literal["never", "safe", "all"]
 """Which cells may run again: none, those that do not look as if they reached outside, any."""
@@ -37,6 +40,8 @@ OUTSIDE = "it was not run again, because it {}"
 class Plan:
     """How the variables at the end of a way can come back."""
 
+    session: Session
+    workspace: Workspace
     way: Way
     checkpoint: Checkpoint | None = None
     runs: tuple[Run, ...] = ()
@@ -50,6 +55,9 @@ class Plan:
 
     refused: dict[str, str] = field(default_factory=dict)
     """Why a cell may not run again, by its execution."""
+
+    imports: dict[str, str] = field(default_factory=dict)
+    """What all cells up to there have imported, by the names that they gave it."""
 
     @property
     def empty(self) -> bool:
@@ -76,7 +84,7 @@ class Plan:
             for run in self.runs
         ]
         kept = set(self.checkpoint.kept) if self.checkpoint is not None else set()
-        doubt, there = Doubt(), set(kept)
+        doubt, there = Doubt(self.imports), set(kept)
 
         def run_again(run: Run) -> None:
             if run.execution_id in self.refused:
@@ -118,12 +126,15 @@ class Revival:
         kernels: SessionKernels,
         checkpoints: Checkpoints,
         artifacts: Artifacts,
+        snapshots: Snapshots,
         ways: Ways,
     ) -> None:
         self._settings, self._kernels, self._checkpoints = settings, kernels, checkpoints
-        self._artifacts, self._ways = artifacts, ways
+        self._artifacts, self._snapshots, self._ways = artifacts, snapshots, ways
 
-    async def plan(self, way: Way, workspace: Path, again: Again, *, through_death: bool = False) -> Plan:
+    async def plan(
+        self, session: Session, workspace: Workspace, way: Way, again: Again, *, through_death: bool = False
+    ) -> Plan:
         """What brings the variables at the end of a way back."""
         lives = await self._ways.lives(way, through_death=through_death)
         runs = await self._ways.runs(way, lives)
@@ -143,16 +154,24 @@ class Revival:
                 wanted.setdefault(name, Skipped(name=name, type="", reason="made after the last stored variables"))
         picked = [runs[place] for place in (*chosen, *since)]
         refused = {}
-        for run in picked:
-            found_reasons = await asyncio.to_thread(reasons, run.source, str(workspace))
-            if again == "never":
-                refused[run.execution_id] = "no cell was to run again"
-            elif again == "safe" and found_reasons:
-                refused[run.execution_id] = OUTSIDE.format(", ".join(found_reasons))
-        return Plan(way, checkpoint, tuple(picked), len(chosen), wanted, refused)
+        if again == "never":
+            refused = {run.execution_id: "no cell was to run again" for run in picked}
+        elif again == "safe":
+            found_reasons = await asyncio.to_thread(_reasons, runs, workspace.folder)
+            ids = {run.execution_id for run in picked}
+            refused = {run: OUTSIDE.format(", ".join(why)) for run, why in found_reasons.items() if why and run in ids}
+        imports = await asyncio.to_thread(_imports, picked and runs)
+        return Plan(session, workspace, way, checkpoint, tuple(picked), len(chosen), wanted, refused, imports)
 
     async def into(self, connection: KernelConnection, plan: Plan) -> VariablesBack:
         """Does what was planned, in a kernel without variables; raises KernelDied."""
+        if all(run.execution_id in plan.refused for run in plan.runs):
+            return await self._into(connection, plan)
+        async with self._snapshots.unchanged(plan.session, plan.workspace) as appeared:
+            back = await self._into(connection, plan)
+        return back.model_copy(update={"appeared": appeared})
+
+    async def _into(self, connection: KernelConnection, plan: Plan) -> VariablesBack:
         began = time.monotonic()
         restored: set[str] = set()
         failed: list[Skipped] = []
@@ -168,7 +187,7 @@ class Revival:
                 failed = [Skipped(name=name, type="", reason=str(error)) for name in checkpoint.kept]
         recorded = await self._ways.outputs(plan.runs)
         ran: list[RanAgain] = []
-        doubt = Doubt()
+        doubt = Doubt(plan.imports)
         for run in plan.runs[: plan.since]:
             doubt.chance_known = False  # Cells are left out between them.
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
@@ -220,6 +239,16 @@ class Revival:
         whence = await asyncio.to_thread(doubt.ran, run.source, whole=ended.status == "ok", wrong=wrong)
         why = _why(found) or (whence and f"it draws from {whence}")
         return RanAgain(**about, verdict=found.verdict, reason=why, duration_ms=found.duration_ms)
+
+
+def _reasons(runs: Sequence[Run], workspace: Path) -> dict[str, list[str]]:
+    """Why each of the cells that ran is risky, by its execution."""
+    judged = Reasons(str(workspace))
+    return {run.execution_id: judged.of(run.source) for run in runs}
+
+
+def _imports(runs: Sequence[Run]) -> dict[str, str]:
+    return {name: meant for run in runs for name, meant in imported(run.source).items()}
 
 
 def _verb(found: ReplayedCell) -> str:

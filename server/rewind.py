@@ -17,6 +17,7 @@ from typing import Literal
 import structlog
 from cellwright.kernels.copies import CopyRefused, SleepingCopy
 from cellwright.kernels.errors import KernelError, KernelNotStarted
+from cellwright.notebooks.chance import imported, reads_the_clock
 from cellwright.notebooks.document import Document
 from cellwright.notebooks.edits import changed, difference
 from cellwright.server import events as e
@@ -24,6 +25,7 @@ from cellwright.server.agent import risk
 from cellwright.server.domain import (
     CellsMoved,
     FilesMoved,
+    LeftOut,
     Moving,
     Rewound,
     Session,
@@ -32,13 +34,13 @@ from cellwright.server.domain import (
     TurnId,
     VariablesBack,
 )
-from cellwright.server.errors import Busy, CellwrightError, Conflict, NotFound, StoreUnavailable
+from cellwright.server.errors import Busy, CellwrightError, Conflict, NotebookMoved, NotFound, StoreUnavailable
 from cellwright.server.kernel_life import workspace_of
 from cellwright.server.notebook_files import told_edits
 from cellwright.server.revival import Again, Plan, Revival
 from cellwright.server.snapshots import Snapshot, Snapshots
 from cellwright.server.store import postgres, queries
-from cellwright.server.store.ways import Way, Ways
+from cellwright.server.store.ways import Way, Ways, covers
 from cellwright.server.turn_points import TurnPoints
 from cellwright.server.workbench import Tools
 
@@ -58,6 +60,7 @@ To = int | str | Before | Way | None
 
 OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES)
 MAX_TOLD = 20
+LOOKS = 3
 BROKEN_OFF = "The server ended while it went to another point."
 
 log = structlog.get_logger(__name__)
@@ -79,6 +82,9 @@ class _Target:
     untouched: bool = False
     """Whether the variables are as they are to be already."""
 
+    known: bool = True
+    """Whether the log knows all files as they are."""
+
 
 class Rewind:
     """Goes to the points behind the turns of a session."""
@@ -89,10 +95,15 @@ class Rewind:
         self._t, self.points, self._pool = tools, points, pool
         self._snapshots, self._revival, self._ways = snapshots, revival, ways
         self._locks: dict[SessionId, asyncio.Lock] = {}
+        self._still: dict[SessionId, asyncio.Lock] = {}
 
     def alone(self, session_id: SessionId) -> asyncio.Lock:
         """Held while a turn runs, or its point is kept, or the head moves: one after the other."""
         return self._locks.setdefault(session_id, asyncio.Lock())
+
+    def still(self, session_id: SessionId) -> asyncio.Lock:
+        """Held while the head moves, and by who brings a file: what comes in the middle of a move would go with it."""
+        return self._still.setdefault(session_id, asyncio.Lock())
 
     # -- finding the way -----------------------------------------------------------------------------------------
 
@@ -165,9 +176,12 @@ class Rewind:
         What the user did since the last turn is kept as a turn of theirs first.
         """
         began = time.monotonic()
-        async with self.exclusively(session.id):
-            session = await self.kept(await self._t.rows.get(session.id), by, generation)
-            target = await self._target(session, why, to, again)
+        async with self.exclusively(session.id), self.still(session.id):
+            for _ in range(LOOKS):
+                session = await self.kept(await self._t.rows.get(session.id), by, generation)
+                target = await self._target(session, why, to, again)
+                if target.known:  # Else the user did something meanwhile, which is to be kept as well.
+                    break
             context, summary = await self._ways.context(target.way)
             document = await self._t.cells.document(session.id)
             edits = [told for change in difference(document, target.document) for told in told_edits(change)]
@@ -195,7 +209,7 @@ class Rewind:
                     ]
                     if edits:
                         events.append(e.CellsEdited(author="cellwright", edits=edits))
-                    await self._t.log.append(session.id, [*events, *told], generation=generation)
+                    await self._append(session, [*events, *told], generation)
             except BaseException as error:
                 with contextlib.suppress(StoreUnavailable):  # Then it is put right when the session is next used.
                     same = self._t.kernels.get(session.id) is kernel
@@ -205,6 +219,13 @@ class Rewind:
             log.info("head_moved", session_id=session.id, to=rewound.to_turn, means=back.means)
             return rewound
 
+    async def _append(self, session: Session, events: list[e.Event], generation: int) -> None:
+        """Commits a move, unless the notebook is another than it was made for: then it has to be made again."""
+        try:
+            await self._t.log.append(session.id, events, generation=generation, at_revision=session.revision)
+        except NotebookMoved:
+            raise Conflict("The notebook was changed meanwhile. Nothing was moved: try again.") from None
+
     @asynccontextmanager
     async def _moved(
         self, session: Session, target: _Target
@@ -212,9 +233,7 @@ class Rewind:
         """Makes files and variables what they are to be; a kernel that ends for it does so after the block."""
         moved = await self._snapshots.put_back(workspace_of(self._t.root, session), target.moves, target.files)
         async with self._brought_back(session, target) as (back, told):
-            if back.ran_again:
-                await self._files_are(session, target.files)  # A cell that ran again may have written some.
-            yield moved, back, told
+            yield moved.model_copy(update={"left": [*moved.left, *map(_appeared, back.appeared)]}), back, told
 
     async def put_right(self, session_id: SessionId, generation: int, cause: str, *, same_kernel: bool = False) -> None:
         """Takes back what a move of the head that did not come to its end has changed, if there was one.
@@ -276,7 +295,7 @@ class Rewind:
         before = await self._snapshots.load(session.id, session.workspace_version)
         then = await self._snapshots.load(session.id, way.workspace_version)
         now, _ = await self._snapshots.take(session, workspace)
-        plan = await self._revival.plan(way, workspace.folder, "safe")
+        plan = await self._revival.plan(session, workspace, way, "safe")
         try:
             moves = self._snapshots.moves(session, workspace, now, then)
             files = await self._snapshots.put_back(workspace, moves, then)
@@ -310,14 +329,18 @@ class Rewind:
         document = await self._t.cells.document(session.id, way.revision)
         workspace = workspace_of(self._t.root, session)
         files = await self._snapshots.load(session.id, way.workspace_version)
-        now, _ = await self._snapshots.take(session, workspace)
+        now, news = await self._snapshots.take(session, workspace)
         moves = self._snapshots.moves(session, workspace, now, files)
         turn_id = way.turn.id if way.turn is not None else None
-        untouched = turn_id == session.head_turn_id and self._t.kernels.get(session.id) is not None
+        line = (await self._ways.now(session)).line
+        at_head = turn_id == session.head_turn_id and all(covers(line, end) for _, end in way.line[-1:])
+        untouched = at_head and self._t.kernels.get(session.id) is not None
         copy = self.points.copy(session.id, turn_id)
         if way.checkpoint is not None:
-            untouched, copy = False, None  # It may stand in the middle of its turn.
-        plan = None if copy is not None or untouched else await self._revival.plan(way, workspace.folder, again)
+            untouched = False  # It may stand in the middle of its turn.
+        if way.checkpoint is not None or await self._ways.holds_own_doings(way):
+            copy = None
+        plan = None if copy is not None or untouched else await self._revival.plan(session, workspace, way, again)
         variables = VariablesBack(means=["fork"]) if plan is None else await asyncio.to_thread(plan.foretold)
         left = [turn for turn in here.turns if turn.id not in way.ids]
         kinds = changed(await self._t.cells.document(session.id), document)
@@ -329,19 +352,18 @@ class Rewind:
             cells=CellsMoved(**{name: list(ids) for name, ids in kinds.items()}),
             files=moves,
             variables=VariablesBack() if untouched else variables,
-            not_rewound=await self._outside(left, workspace.folder),
+            not_rewound=await self._outside(here, left, workspace.folder),
         )
-        return _Target(way, document, files, moves, plan, copy, redo, rewound, again, untouched)
+        known = news is None
+        return _Target(way, document, files, moves, plan, copy, redo, rewound, again, untouched, known)
 
-    async def _outside(self, turns: list[Turn], folder: Path) -> list[str]:
-        """What the cells of these turns look to have done where no rewind reaches, in words."""
-        told: dict[str, None] = {}
-        for number, source in await self._ways.left_behind(turns):
-            found = await asyncio.to_thread(risk.reasons, source, str(folder))
-            for reason in found:
-                if reason.startswith(OUTSIDE):
-                    told[f"turn {number}: a cell {reason.partition(' (')[0]}; that is not taken back"] = None
-        return list(told)[:MAX_TOLD]
+    async def _outside(self, here: Way, left: list[Turn], folder: Path) -> list[str]:
+        """What the cells of the turns that are left look to have done where no rewind reaches, in words."""
+        if not left:
+            return []
+        ran = await self._ways.sources(here)
+        numbers = {turn.n for turn in left}
+        return await asyncio.to_thread(_outside, [(n, source, n in numbers) for n, source in ran], str(folder))
 
     @asynccontextmanager
     async def _brought_back(
@@ -359,12 +381,31 @@ class Rewind:
                 yield back
                 return
         workspace = workspace_of(self._t.root, session)
-        plan = target.plan or await self._revival.plan(target.way, workspace.folder, target.again)
+        plan = target.plan or await self._revival.plan(session, workspace, target.way, target.again)
         if plan.empty and self._t.kernels.get(session.id) is None:
             yield VariablesBack(means=["none"]), []
             return
         async with self._t.life.replacing(session, lambda kernel: self._revival.into(kernel, plan)) as back:
             yield back
+
+
+def _outside(cells: list[tuple[int, str, bool]], folder: str) -> list[str]:
+    """Of cells by turn, in order: what those that are `left` did where no rewind reaches. The others tell of names."""
+    judged = risk.Reasons(folder)
+    known: dict[str, str] = {}
+    told: dict[str, None] = {}
+    for number, source, left in cells:
+        known |= imported(source)
+        found = [reason.partition(" (")[0] for reason in judged.of(source) if reason.startswith(OUTSIDE)]
+        if left and reads_the_clock(source, known):
+            found.append("reads the clock")
+        if left:
+            told |= {f"turn {number}: a cell {reason}; that is not taken back": None for reason in found}
+    return list(told)[:MAX_TOLD]
+
+
+def _appeared(name: str) -> LeftOut:
+    return LeftOut(name=name, size_bytes=0, reason="it appeared while cells ran again")
 
 
 def _cause(error: BaseException) -> str:

@@ -174,11 +174,12 @@ class Sessions:
         spooled.finish()
         await asyncio.to_thread(workspace.make)
         wanted = await asyncio.to_thread(workspace.inside if nested else workspace.place, name)
-        place = await asyncio.to_thread(_placed, wanted, spooled.path)
-        name = place.relative_to(workspace.folder).as_posix()
-        return await self._t.artifacts.add(
-            session.id, spooled, name, created_by="upload", kind="data", mime_type=mime_type
-        )
+        async with self._turns.still(session.id):
+            place = await asyncio.to_thread(_placed, wanted, spooled.path)
+            name = place.relative_to(workspace.folder).as_posix()
+            return await self._t.artifacts.add(
+                session.id, spooled, name, created_by="upload", kind="data", mime_type=mime_type
+            )
 
     # -- the kernel ---------------------------------------------------------------------------------------------
 

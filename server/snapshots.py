@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -94,6 +96,10 @@ class Snapshots:
         for file in found:
             if own is not None and file.name not in own:
                 continue
+            if not _is_text(file.name):
+                shown = file.name.encode(errors="replace").decode()
+                left_out[shown] = LeftOut(name=shown, size_bytes=file.size_bytes, reason="its name is not UTF-8")
+                continue
             limit = min(left, self._settings.snapshot_file_bytes)
             if file.size_bytes > limit:
                 reason = f"larger than {limit:,} bytes, which is what can be kept of it"
@@ -146,6 +152,26 @@ class Snapshots:
             left=[left[name] for name in sorted(left)],
         )
 
+    @asynccontextmanager
+    async def unchanged(self, session: Session, workspace: Workspace) -> AsyncIterator[list[str]]:
+        """Cells run again in the block, for the variables that they make: what they write into files is taken back.
+
+        Files that appear meanwhile may be the user's. They stay, and are named in the list when the block has ended.
+        """
+        appeared: list[str] = []
+        before, _ = await self.take(session, workspace)
+        try:
+            yield appeared
+        finally:
+            appeared += await asyncio.shield(self._unchanged(session, workspace, before))
+
+    async def _unchanged(self, session: Session, workspace: Workspace, before: Snapshot) -> list[str]:
+        now, _ = await self.take(session, workspace)
+        known = before.files.keys() | before.left_out.keys()
+        there = Snapshot({name: file for name, file in now.files.items() if name in known}, now.left_out)
+        await self.put_back(workspace, self.moves(session, workspace, there, before), before)
+        return sorted(now.files.keys() - known)
+
     async def put_back(self, workspace: Workspace, moves: FilesMoved, then: Snapshot) -> FilesMoved:
         """Makes these moves; names what could not be done."""
         left = list(moves.left)
@@ -170,6 +196,15 @@ class Snapshots:
             removed=[name for name in moves.removed if name not in failed],
             left=left,
         )
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be written down: one in another encoding holds surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_own(session: Session) -> bool:

@@ -61,9 +61,24 @@ class TurnPoints:
                 budget = self._t.settings.turn_checkpoint_bytes
                 saved = await self._checkpoints.save(session, connection, "turn", of_turn=turn_id, budget=budget)
                 await self._t.log.append(session_id, [saved], generation=generation)
+                connection.used_by_others = False
             await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
         except (KernelError, CellwrightError) as error:
             log.info("variables_not_kept", session_id=session_id, error=str(error))
+
+    async def own_variables(self, session: Session, generation: int) -> None:
+        """Stores the variables before a turn begins where the user has run something in the kernel since the last."""
+        connection = self._t.kernels.get(session.id)
+        budget, head = self._t.settings.turn_checkpoint_bytes, session.head_turn_id
+        if connection is None or not connection.used_by_others or not budget or not await rests(connection):
+            return
+        try:
+            async with self._t.kernels.lock(session.id):
+                saved = await self._checkpoints.save(session, connection, "begin", of_turn=head, budget=budget)
+                await self._t.log.append(session.id, [saved], generation=generation)
+            connection.used_by_others = False
+        except (KernelError, CellwrightError) as error:
+            log.info("variables_not_kept", session_id=session.id, error=str(error))
 
     async def _take_copy(self, session_id: SessionId, turn_id: TurnId) -> None:
         try:
@@ -117,7 +132,7 @@ class TurnPoints:
         return await self._t.rows.get(session.id)
 
     async def _ran_since(self, session_id: SessionId) -> bool:
-        """Whether variables are others than the kernel told after the last cell of ours: the user ran something."""
+        """Whether the user ran something since the last point: they were seen to, or variables are others."""
         connection = self._t.kernels.get(session_id)
         if connection is None or not await rests(connection):
             return False
@@ -126,7 +141,7 @@ class TurnPoints:
             await connection.learn_variables()
         except KernelError:
             return False
-        return before != connection.last_variables
+        return connection.used_by_others or before != connection.last_variables
 
 
 def _in_words(news: list[tuple[str, dict[str, object]]], files: e.WorkspaceSaved | None, ran: bool) -> str:

@@ -322,6 +322,10 @@ class Turns:
             except Exception:
                 log.exception("session_worker_failed")
 
+    def still(self, session_id: SessionId) -> asyncio.Lock:
+        """Held by who brings a file to a session, so that none comes in the middle of a rewind."""
+        return self._rewind.still(session_id)
+
     async def owned(self, session_id: SessionId) -> int:
         """The generation under which this process may write for the session; raises Conflict where another has it."""
         generation = await self._claim(session_id)
@@ -455,6 +459,7 @@ class Turns:
         given = await self._rewind.points.files(session)
         if given:
             await self._t.log.append(session.id, given, generation=bench.generation)
+        await self._rewind.points.own_variables(session, bench.generation)
         model = turn.request.model or session.model or self._models.default() or ""
         iterations = self._iterations(bench)
         started = e.TurnStarted(

@@ -250,7 +250,8 @@ class Workbench:
         mode = self.turn.request.approval or (await self.preferences()).approval or self.settings.approval
         if mode == "auto":
             return source, None
-        why = await asyncio.to_thread(reasons, source, str(self.workspace.folder))
+        before = [cell.source for cell in await self.document() if cell.kind == "code"]
+        why = await asyncio.to_thread(reasons, source, str(self.workspace.folder), before)
         if not why and mode == "ask-risky":
             return source, None
         state = e.fold(record.event for record in await self.events())

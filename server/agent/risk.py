@@ -10,7 +10,8 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,11 @@ MODULES: dict[str, str] = {
             *("gspread", "tweepy", "yfinance", "pycurl", "asyncssh", "minio", "psycopg", "psycopg2", "pymongo"),
             *("asyncpg", "redis", "pymysql", "kaggle", "huggingface_hub", "openai", "litellm", "anthropic"),
             *("webbrowser", "nntplib", "wget", "s3fs", "gcsfs", "adlfs", "pandas_datareader", "selenium"),
+            *("pyodbc", "mysql", "MySQLdb", "aiomysql", "oracledb", "cx_Oracle", "snowflake", "pymssql", "ibm_db"),
+            *("cassandra", "neo4j", "elasticsearch", "opensearchpy", "influxdb", "influxdb_client", "trino", "impala"),
+            *("clickhouse_driver", "clickhouse_connect", "databricks", "prestodb", "pyhive", "pandas_gbq", "motor"),
+            *("aiopg", "psycopg_pool", "kafka", "confluent_kafka", "pika", "grpc", "ldap3", "playwright", "mlflow"),
+            *("wandb", "comet_ml", "neptune", "slack_sdk", "stripe", "twilio", "github", "gitlab", "jira"),
         ),
         NETWORK,
     ),
@@ -39,6 +45,9 @@ MODULES: dict[str, str] = {
 }
 PARTS: dict[str, str] = {
     "urllib.request": NETWORK,
+    "google.cloud": NETWORK,
+    "googleapiclient": NETWORK,
+    "azure.storage": NETWORK,
     "http.client": NETWORK,
     "http.server": NETWORK,
     "concurrent.futures.ProcessPoolExecutor": STARTS,
@@ -80,6 +89,12 @@ RENAMING_METHODS = {"rename", "replace"}
 DATABASES = {"sqlite3.connect", "duckdb.connect", "shelve.open", "dbm.open", "h5py.File"}
 """Opening one of these makes a file, or may change it."""
 
+HOLDING = {"connect", "client", "resource", "create_connection", "login", "session", "create_engine", "pipeline"}
+"""Calls besides those of classes whose value is a way out by itself: a connection, a client."""
+
+HOLDING_ON = {"cursor", "connect", "raw_connection", "begin", "session", "get_database", "get_collection", "bucket"}
+"""Methods of such a value whose value is one as well; so are its attributes, its items, and what its classes make."""
+
 COPYING = {"copy", "copy2", "copyfile", "copytree", "make_archive", "unpack_archive"}
 JUDGED_NAMES = {"exec": UNKNOWN, "eval": UNKNOWN, "compile": UNKNOWN, "__import__": UNKNOWN, "breakpoint": UNKNOWN}
 DANGEROUS_ATTRIBUTES = {
@@ -119,20 +134,43 @@ MAGIC_CALLS = {"run_line_magic", "run_cell_magic"}
 IPYTHON_CALLS = {*MAGIC_CALLS, "system", "getoutput"}
 OPTIONS = re.compile(r"^\s*(-\w+(\s*\d+)?\s+)+")
 ALWAYS = ("os", "posix", "nt", "sys", "shutil", "pathlib", "builtins")
-"""Modules that a name of theirs surely means; any other may be a variable, and its import was judged in its cell."""
+"""Modules that a name of theirs surely means; any other may be a variable where no cell has imported it."""
 
 
-def reasons(source: str, workspace: str = ".") -> list[str]:
-    """Why a cell is risky, each reason once with the line it stands in; empty for a harmless one."""
+class Reasons:
+    """Judges a notebook's cells in the order in which they ran: an earlier one may have said what a name means."""
+
+    def __init__(self, workspace: str = ".") -> None:
+        self._workspace = os.path.realpath(workspace)
+        self._known = _Known()
+
+    def of(self, source: str) -> list[str]:
+        """Why a cell is risky, each reason once with the line it stands in; empty for a harmless one."""
+        tree = _parsed(source)
+        if tree is None:
+            # It will fail in the kernel as well, but what exactly runs before it does is not to be seen.
+            return [UNREADABLE] if source.strip() else []
+        found: dict[str, int] = {}
+        judge = _Judge(self._workspace, self._known)
+        for reason, line in judge.judge(tree):
+            found.setdefault(reason, line)
+        self._known = judge.known()
+        return [f"{reason} (line {line})" for reason, line in found.items()]
+
+
+def reasons(source: str, workspace: str = ".", before: Iterable[str] = ()) -> list[str]:
+    """Why a cell is risky, each reason once with the line it stands in; `before` are the cells that ran earlier."""
+    judged = Reasons(workspace)
+    for earlier in before:
+        judged.of(earlier)
+    return judged.of(source)
+
+
+def _parsed(source: str) -> ast.Module | None:
     try:
-        tree = ast.parse(_plain_python(source))
+        return ast.parse(_plain_python(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # It will fail in the kernel as well, but what exactly runs before it does is not to be seen.
-        return [UNREADABLE] if source.strip() else []
-    found: dict[str, int] = {}
-    for reason, line in _Judge(os.path.realpath(workspace)).judge(tree):
-        found.setdefault(reason, line)
-    return [f"{reason} (line {line})" for reason, line in found.items()]
+        return None
 
 
 def _plain_python(source: str) -> str:
@@ -147,13 +185,24 @@ def _transformer() -> Any:
     return TransformerManager()
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What earlier cells have said of names: which modules they mean, which text they hold, which ways out they are."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+
+
 class _Judge:
-    def __init__(self, workspace: str) -> None:
+    def __init__(self, workspace: str, known: _Known) -> None:
         self._workspace = workspace
-        self._names: dict[str, str] = {}
-        """What a name of the cell stands for: `pd` for `pandas`, `rm` for `os.remove`."""
-        self._texts: dict[str, str] = {}
+        self._names: dict[str, str] = dict(known.names)
+        """What a name stands for: `pd` for `pandas`, `rm` for `os.remove`."""
+        self._texts: dict[str, str] = dict(known.texts)
         """Names that hold one piece of text."""
+        self._held: dict[str, str] = dict(known.held)
+        """Names that hold a way out, a connection or a process, and the reason of what is done with one."""
         self._paths: dict[str, ast.AST] = {}
         """Names that hold one path."""
         self._magics: set[int] = set()
@@ -162,6 +211,10 @@ class _Judge:
     def judge(self, tree: ast.AST) -> Iterator[tuple[str, int]]:
         self._names |= {"os": "os", "pathlib": "pathlib", "Path": "pathlib.Path", "shutil": "shutil", "sys": "sys"}
         assigned: dict[str, int] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+                self._texts.pop(node.id, None)
+                self._held.pop(node.id, None)
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -194,9 +247,60 @@ class _Judge:
                     if attr in IPYTHON_CALLS:
                         self._magics.add(id(asked))
         for node in ast.walk(tree):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    self._hold(name, value)
+                case ast.withitem(context_expr=value, optional_vars=ast.Name(id=name)):
+                    self._hold(name, value)
+        for node in ast.walk(tree):
             line = getattr(node, "lineno", 1)
             for reason in self._of(node):
                 yield reason, line
+
+    def known(self) -> _Known:
+        """What later cells go by."""
+        return _Known(self._names, self._texts, self._held)
+
+    def _hold(self, name: str, value: ast.AST) -> None:
+        """Notes a name that is given a way out."""
+        reason = self._way_out(value)
+        if reason is not None:
+            self._held[name] = reason
+
+    def _way_out(self, node: ast.AST) -> str | None:
+        """The reason of what is done with a value that is a connection, a client, a process; None for any other."""
+        match node:
+            case ast.Name(id=name):
+                return self._held.get(name)
+            case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Await(value=value):
+                return self._way_out(value)
+            case ast.Call(func=function):
+                last = function.attr if isinstance(function, ast.Attribute) else ""
+                on = self._way_out(function.value) if isinstance(function, ast.Attribute) else None
+                if on is not None:
+                    return on if last in HOLDING_ON or last[:1].isupper() else None
+                called = self._qualified(function) or ""
+                last = called.rpartition(".")[2]
+                if last in HOLDING or last[:1].isupper():
+                    found = [*_of_module(called), *self._of_engine(node, called)]
+                    return next((reason for reason in found if reason in (NETWORK, STARTS)), None)
+        return None
+
+    def _root(self, node: ast.AST) -> str | None:
+        """The name at the beginning of `a.b["c"].d()`."""
+        match node:
+            case ast.Name(id=name):
+                return name
+            case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Call(func=value):
+                return self._root(value)
+        return None
+
+    def _of_engine(self, node: ast.Call, name: str | None) -> Iterator[str]:
+        """An engine whose address is of this machine's disk or memory is none; one that cannot be told may be any."""
+        if (name or "").rpartition(".")[2] == "create_engine" and node.args:
+            text = self._beginning(node.args[0])
+            if text is None or (URL.match(text) and not LOCAL_URL.match(text)):
+                yield NETWORK
 
     def _of(self, node: ast.AST) -> Iterator[str]:
         match node:
@@ -238,6 +342,10 @@ class _Judge:
     def _of_call(self, node: ast.Call) -> Iterator[str]:
         name = self._qualified(node.func)
         method = node.func.attr if isinstance(node.func, ast.Attribute) else None
+        for used in (node.func, *node.args, *(keyword.value for keyword in node.keywords)):
+            if (root := self._root(used)) in self._held and not (used is node.func and isinstance(used, ast.Name)):
+                yield self._held[root]
+        yield from self._of_engine(node, name)
         if name == "get_ipython" and id(node) not in self._magics:
             yield UNKNOWN
         if method in STARTING_METHODS and not self._is_magic(node):
@@ -274,7 +382,11 @@ class _Judge:
                 yield STARTS
             elif magic in ("time", "timeit", "capture", "prun"):
                 body = OPTIONS.sub("", self._text(node.args[-1]) or "")
-                yield from (reason.rsplit(" (line", 1)[0] for reason in reasons(body, self._workspace))
+                tree = _parsed(body)
+                if tree is not None:
+                    yield from (reason for reason, _ in _Judge(self._workspace, self.known()).judge(tree))
+                elif body.strip():
+                    yield UNREADABLE
             elif magic == "writefile":
                 path = (self._text(node.args[1]) or "").removeprefix("-a").strip()
                 if self._outside(path):

@@ -116,7 +116,7 @@ class Ways:
     async def runs(self, way: Way, lives: Lives) -> list[Run]:
         """Cells that ran on the way, in order, in lives of the kernel that count."""
         async with postgres.acquired(self._pool) as connection:
-            rows = await connection.fetch(SQL.runs_of_way, way.ids)
+            rows = await connection.fetch(SQL.runs_of_way, way.ids, way.session_id, [list(part) for part in way.line])
         return [
             Run(
                 str(row["execution_id"]),
@@ -170,9 +170,18 @@ class Ways:
             return way.checkpoint, way.n
         async with postgres.acquired(self._pool) as connection:
             before = way.checkpoint["seq"] if way.checkpoint is not None else None
-            rows = await connection.fetch(SQL.checkpoints_on_way, way.ids, lives.first, before)
+            line = [list(part) for part in way.line]
+            rows = await connection.fetch(SQL.checkpoints_on_way, way.ids, lives.first, before, line)
         found = next((row for row in rows if lives.whole(row["incarnation"])), None)
         return None if found is None else (found, found["n"])
+
+    async def holds_own_doings(self, way: Way) -> bool:
+        """Whether the user had run something at the point, after the way's last turn: that turn's copy lacks it."""
+        if way.turn is None:
+            return False
+        async with postgres.acquired(self._pool) as connection:
+            line = [list(part) for part in way.line]
+            return bool(await connection.fetchval(SQL.kept_before, way.turn.id, line))
 
     async def context(self, way: Way) -> tuple[dict[str, Any], Summary | None]:
         """The session's facts and summary at the end of the way."""
@@ -197,11 +206,16 @@ class Ways:
             rows = await connection.fetch(SQL.news, way.session_id, after)
         return [(row["type"], row["payload"]) for row in rows]
 
-    async def left_behind(self, turns: Sequence[Turn]) -> list[tuple[int, str]]:
-        """Turn numbers and sources of the cells that ran in these turns."""
+    async def sources(self, way: Way) -> list[tuple[int, str]]:
+        """Turn numbers and sources of all cells that ran on the way, in order."""
         async with postgres.acquired(self._pool) as connection:
-            rows = await connection.fetch(SQL.left_behind, [turn.id for turn in turns])
+            rows = await connection.fetch(SQL.sources, way.ids)
         return [(row["n"], row["source"]) for row in rows]
+
+
+def covers(line: Line, seq: int) -> bool:
+    """Whether an event is on a line."""
+    return any(first <= seq <= last for first, last in line)
 
 
 def _line(parts: Any) -> Line:

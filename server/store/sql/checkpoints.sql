@@ -64,7 +64,7 @@ RETURNING r.sha256;
 -- name: drop_turns
 WITH gone AS (
     DELETE FROM checkpoints
-    WHERE id IN (SELECT id FROM checkpoints WHERE session_id = $1 AND metadata ->> 'kind' = 'turn'
+    WHERE id IN (SELECT id FROM checkpoints WHERE session_id = $1 AND metadata ->> 'kind' IN ('turn', 'begin')
                  ORDER BY seq DESC OFFSET $2)
     RETURNING id
 )

@@ -26,9 +26,13 @@ WITH taken AS (
 SELECT seq FROM taken;
 
 -- name: on_way
--- The events that lead to a point: those of its turns, and those of none that lie on its line.
+-- The events that lead to a point: those of its turns, and those of none that lie on its line. Of a turn in whose middle
+-- the line leaves it, only those on the line.
+WITH whole AS (SELECT id FROM turns WHERE id = ANY ($3::uuid[]) AND on_line((line -> -1 ->> 1)::bigint, $2::jsonb))
 SELECT session_id, seq, turn_id, type, payload, at FROM events
-WHERE session_id = $1 AND CASE WHEN turn_id IS NULL THEN on_line(seq, $2::jsonb) ELSE turn_id = ANY ($3::uuid[]) END
+WHERE session_id = $1
+  AND (turn_id IN (SELECT id FROM whole)
+       OR (turn_id IS NULL OR turn_id = ANY ($3::uuid[])) AND on_line(seq, $2::jsonb))
 ORDER BY seq;
 
 -- name: session_exists

@@ -14,8 +14,12 @@ WITH counted AS (UPDATE sessions SET turn_count = greatest(turn_count, $3) WHERE
 INSERT INTO turns (id, session_id, n, query, request, created_at) VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: start_turn
+-- What is asked ends what could be redone; what the user did by themselves does not.
 WITH was AS (SELECT head_turn_id, line, revision, workspace_version FROM sessions WHERE id = $3),
-     moved AS (UPDATE sessions SET head_turn_id = $1, status = 'active', redo = '[]' WHERE id = $3)
+     own AS (SELECT request ->> 'kind' = 'edit' AS is FROM turns WHERE id = $1),
+     moved AS (UPDATE sessions SET head_turn_id = $1, status = 'active',
+                   redo = CASE WHEN own.is THEN redo ELSE '[]' END
+               FROM own WHERE sessions.id = $3)
 UPDATE turns SET status = 'running', started_at = $2, parent_id = was.head_turn_id,
     before = jsonb_build_object('line', cut_line(was.line, $4 - 1), 'revision', was.revision,
                                 'workspace_version', was.workspace_version)

@@ -183,3 +183,61 @@ def test_endless_nesting_is_no_way_around() -> None:
     """What the parser cannot take is unreadable, not harmless."""
     assert reasons("(" * 100_000, ".") != []
     assert reasons("x = " + "-" * 200_000 + "1", ".") != []
+
+
+@pytest.mark.parametrize(
+    ("before", "source", "why"),
+    [
+        (["import requests"], "requests.post(url, json=found)", "reaches the network"),
+        (["import requests as r"], "r.delete(url)", "reaches the network"),
+        (["from subprocess import run"], "run(['true'])", "starts processes"),
+        (["import psycopg2\nconn = psycopg2.connect(address)"], "conn.commit()", "reaches the network"),
+        (
+            ["import psycopg2\nconn = psycopg2.connect(address)", "cur = conn.cursor()"],
+            "cur.execute('DELETE FROM t')",
+            "reaches the network",
+        ),
+        (
+            ["import boto3\ns3 = boto3.resource('s3')", "bucket = s3.Bucket('b')"],
+            "bucket.upload_file('a', 'b')",
+            "network",
+        ),
+        (
+            ["from pymongo import MongoClient\ndb = MongoClient(url).db"],
+            "db['t'].insert_one({})",
+            "reaches the network",
+        ),
+        (
+            ["from sqlalchemy import create_engine\nengine = create_engine('postgresql://h/d')"],
+            "df.to_sql('t', engine)",
+            "reaches the network",
+        ),
+        (
+            ["URL = 'postgresql://h/d'", "from sqlalchemy import create_engine"],
+            "create_engine(URL)",
+            "reaches the network",
+        ),
+        (["import subprocess\np = subprocess.Popen(['cat'])"], "p.kill()", "starts processes"),
+        (["target = '/etc/motd'"], "open(target, 'w').write('x')", "writes outside the workspace"),
+    ],
+)
+def test_what_an_earlier_cell_said_counts(before: list[str], source: str, why: str) -> None:
+    """A cell is judged by what its names mean: modules, addresses and connections of cells before it."""
+    assert any(why in reason for reason in reasons(source, "/work/session", before)), reasons(source, ".", before)
+
+
+@pytest.mark.parametrize(
+    ("before", "source"),
+    [
+        (["import requests\nanswer = requests.get(url)"], "answer.json()['rows'][0]"),
+        (["import psycopg2\nconn = psycopg2.connect(a)\nrows = conn.execute('q').fetchall()"], "len(rows); rows[0]"),
+        (["import pandas as pd\nengine = create_engine(url)\ndf = pd.read_sql('q', engine)"], "df.mean()"),
+        (["import requests"], "df.head()"),
+        (["target = '/etc/motd'"], "target = 'a.txt'\nopen(target, 'w').write('x')"),
+        (["import psycopg2\nconn = psycopg2.connect(a)"], "conn = None\nprint(conn)"),
+        (["from sqlalchemy import create_engine\ne = create_engine('sqlite:///a.db')"], "df.to_sql('t', e)"),
+    ],
+)
+def test_what_an_earlier_cell_got_is_harmless(before: list[str], source: str) -> None:
+    """What came over a connection is data; a name that was given something else means that."""
+    assert reasons(source, "/work/session", before) == []

@@ -2474,6 +2474,12 @@ export interface components {
              */
             missing: components["schemas"]["Skipped"][];
             /**
+             * Appeared
+             * @description Files that came while cells ran again; they stay
+             * @default []
+             */
+            appeared: string[];
+            /**
              * Seconds
              * @default 0
              */

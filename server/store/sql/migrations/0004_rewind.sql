@@ -75,6 +75,16 @@ BEGIN
     UPDATE messages SET limb = NOT limb
     WHERE session_id = in_session
       AND limb = CASE WHEN turn_id IS NULL THEN on_line(seq, now_line) ELSE turn_id = ANY (way) END;
+    -- Edited ones read as they did there.
+    UPDATE messages SET content = told.content FROM (
+        SELECT DISTINCT ON (id) id, content FROM (
+            SELECT payload ->> 'message_id' AS id, payload ->> 'content' AS content, seq FROM events
+            WHERE session_id = in_session AND type = 'message.edited' AND on_line(seq, now_line)
+            UNION ALL
+            (SELECT DISTINCT ON (payload ->> 'message_id') payload ->> 'message_id', payload ->> 'former', 0 FROM events
+             WHERE session_id = in_session AND type = 'message.edited' ORDER BY payload ->> 'message_id', seq)
+        ) AS texts ORDER BY id, seq DESC
+    ) AS told WHERE messages.id = told.id::uuid AND messages.content <> told.content;
     UPDATE artifacts SET limb = NOT limb
     WHERE session_id = in_session AND status = 'ready' AND seq IS NOT NULL
       AND limb = CASE WHEN turn_id IS NULL THEN on_line(seq, now_line) ELSE turn_id = ANY (way) END;
