@@ -43,6 +43,8 @@ class ReportingRestarter(AsyncIOLoopKernelRestarter):
     async def poll(self) -> None:
         if self.kernel_manager.shutting_down or await self.kernel_manager.is_alive():
             return
+        if self._pcallback is None:
+            return  # Stopped meanwhile: another process takes the place of the one that was looked at.
         self._fire_callbacks("dead")
         self.stop()
 

@@ -258,10 +258,15 @@ class SessionKernels:
             kept = self._copies.get(session_id, [])
             if former is None or copy not in kept:
                 raise CopyRefused("The copy is not one of this session's kernel.")
+            if former.kernel_id not in self.manager:
+                raise CopyRefused("The kernel has died, and Jupyter has forgotten it.")
             provisioner = former.manager.provisioner
+            # It may find out in this moment that the former process has died, and forget the kernel.
+            former.manager.stop_restarter()
             try:
                 process, name = await provisioner.wake(copy)
             except KernelNotStarted:
+                former.manager.start_restarter()
                 kept.remove(copy)
                 copy.drop()
                 raise
@@ -272,6 +277,7 @@ class SessionKernels:
                 return await self._connect(session_id, former.kernel_id, wait=True)
             finally:
                 self._ending.discard(former.kernel_id)
+                former.manager.start_restarter()
 
     @asynccontextmanager
     async def taking_over(self, name: str, session_id: str) -> AsyncIterator[None]:

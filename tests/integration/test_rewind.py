@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,12 +11,14 @@ from typing import Any
 
 import pytest
 from cellwright.kernels.errors import KernelNotStarted
+from cellwright.notebooks.document import Cell, CellId
 from cellwright.notebooks.render import plain
 from cellwright.server import events as e
 from cellwright.server.app import Cellwright
 from cellwright.server.domain import Rewound, VariablesBack
 from cellwright.server.errors import Conflict, NotFound, StoreUnavailable
 from cellwright.server.kernel_life import workspace_of
+from cellwright.server.notebook_files import content
 
 from tests.conftest import OWNER, Talk
 from tests.doubles.openai_server import Say, cell
@@ -228,6 +232,218 @@ async def test_what_is_not_rewound_is_named(talk: Talk) -> None:
     assert await value_of(talk, "ok") == "1"
     told = await go(talk, "undo")
     assert "turn 1: a cell starts processes" in told.not_rewound[0]
+
+
+async def test_what_is_not_rewound_is_named_across_cells(talk: Talk) -> None:
+    """Names mean what earlier cells have said: a module, a connection. The clock is named, too."""
+    await talk.run("import requests, sqlite3, time as t\nclass psycopg2: connect = dict")
+    await talk.run("from time import perf_counter as now\nimport subprocess as s")
+    await talk.run("if False: requests.post('http://127.0.0.1:9', json={})\nbegan = now()")
+    await talk.run("done = s.run(['true'])\nplace = '/tmp/' 'cellwright-outside.txt'\nif False: open(place, 'w')")
+    await settled(talk)
+    told = await go(talk, "undo", 2)
+    assert told.not_rewound == [
+        "turn 3: a cell reaches the network; that is not taken back",
+        "turn 3: a cell reads the clock; that is not taken back",
+        "turn 4: a cell starts processes; that is not taken back",
+        "turn 4: a cell writes outside the workspace; that is not taken back",
+    ]
+
+
+async def test_redo_outlives_the_users_own_doings(talk: Talk) -> None:
+    """What the user types or runs after an undo is a turn of theirs, and not one that they asked: redo still works."""
+    seen = await three_turns(talk)
+    await go(talk, "undo", 1)
+    (workspace_of(talk.app.root, talk.session).folder / "mine.txt").write_text("mine")
+    told = await go(talk, "redo")
+    assert (told.from_turn, told.to_turn, told.left_turns) == (4, 3, [4])
+    assert await look(talk) == seen[3]
+    await go(talk, "redo", 4)
+    assert (await look(talk)).files["mine.txt"] == "mine"
+
+
+async def test_an_edited_message_reads_as_it_did(talk: Talk) -> None:
+    """Where a message was edited later than the turn that one goes back to, it has its former words there."""
+    seen = await three_turns(talk)
+    session = await talk.refresh()
+    messages, _ = await talk.app.rows.messages(session.id, 500)
+    first = next(m for m in messages if m.content == "answer 1")
+    await talk.app.messages.edit(first, "answer one", OWNER)
+    after = await look(talk)
+    await go(talk, "undo", 1)
+    assert (await look(talk)).messages == seen[1].messages
+    await go(talk, "redo")
+    assert [m for m in (await look(talk)).messages if "answer" in m] == [m for m in after.messages if "answer" in m]
+
+
+async def test_what_the_user_ran_before_a_question(talk: Talk) -> None:
+    """Undoing the question leaves the variables that the user had set by then, by whatever means they come."""
+    await talk.run("x = 1")
+    await settled(talk)
+    kernel = talk.app.kernels.get(talk.session.id)
+    assert kernel is not None
+    other = kernel.manager.client()
+    other.start_channels()
+    other.execute("k = [x] * 3")
+    await other.get_shell_msg(timeout=20)
+    other.stop_channels()
+    await talk.run("k = None; x = 2")
+    await settled(talk)
+    for _ in range(2):
+        await go(talk, "undo")
+        assert await value_of(talk, "(x, k)") == "(1, [1, 1, 1])"
+        await go(talk, "redo")
+        assert await value_of(talk, "(x, k)") == "(2, None)"
+
+
+@pytest.mark.parametrize("how", ["undo", "recover"])
+async def test_files_stay_when_cells_run_again(talk: Talk, how: str) -> None:
+    """A cell that runs again for its variables leaves no trace in files; what comes meanwhile stays."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("x = open('log.txt', 'a').write('ran')\nopen('once.txt', 'w').write('a')")
+    await talk.run("import os\nos.path.exists('once.txt')" if how == "undo" else "import os; os._exit(1)")
+    await settled(talk)
+    folder = workspace_of(talk.app.root, talk.session).folder
+    into = talk.app.rewind._revival._into
+
+    async def meanwhile(*arguments: Any) -> VariablesBack:
+        (folder / "theirs.txt").write_text("theirs")
+        return await into(*arguments)
+
+    talk.app.rewind._revival._into = meanwhile  # type: ignore[method-assign]
+    if how == "undo":
+        told = await go(talk, "undo")
+        assert [left.name for left in told.files.left] == ["theirs.txt"]
+    else:
+        assert (await recover(talk)).appeared == ["theirs.txt"]
+    assert await value_of(talk, "x") == "3"
+    found = {file.name: file.read_text() for file in folder.iterdir() if file.suffix == ".txt"}
+    assert found == {"log.txt": "ran", "once.txt": "a", "theirs.txt": "theirs"}
+
+
+async def test_an_upload_waits_for_a_move(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is given while the head moves is there when it has moved."""
+    await three_turns(talk)
+    rewind = talk.app.rewind
+    moving, given = rewind._moved, []
+
+    @asynccontextmanager
+    async def slowly(*arguments: Any) -> AsyncIterator[Any]:
+        upload = talk.app.sessions.write(talk.session, "given.csv", "a\n1\n")
+        given.append(asyncio.create_task(upload))
+        await asyncio.sleep(0.1)
+        async with moving(*arguments) as moved:
+            yield moved
+
+    monkeypatch.setattr(rewind, "_moved", slowly)
+    await go(talk, "undo", 1)
+    await given[0]
+    seen = await look(talk)
+    assert (seen.files["given.csv"], "given.csv" in seen.artifacts) == ("a\n1\n", True)
+
+
+async def test_a_notebook_that_changes_meanwhile(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell that the user types while the head moves is kept: the move is refused, and can be made again."""
+    seen = await three_turns(talk)
+    rewind = talk.app.rewind
+    moving = rewind._moved
+
+    @asynccontextmanager
+    async def typing(*arguments: Any) -> AsyncIterator[Any]:
+        async with moving(*arguments) as moved:
+            typed = Cell(CellId("typed"), "code", "typed = 1")
+            edit = e.CellEdit(op="insert", cell_id=typed.id, after=None, cell=content(typed))
+            await talk.app.log.append(talk.session.id, [e.CellsEdited(author="user", edits=[edit])])
+            yield moved
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rewind, "_moved", typing)
+        with pytest.raises(Conflict, match="try again"):
+            await go(talk, "undo", 1)
+    now = await look(talk)
+    assert (now.files, now.variables) == (seen[3].files, seen[3].variables)
+    await go(talk, "undo", 1)
+    assert await look(talk) == seen[1]
+    await go(talk, "redo")
+    assert "typed = 1" in [source for _, source, _ in (await look(talk)).cells]
+
+
+async def test_a_name_that_is_not_utf8(talk: Talk) -> None:
+    """A file whose name cannot be written down stays as it is, and is named."""
+    await talk.run("open(b'caf\\xe9.csv', 'w').write('1')\nx = 1")
+    await talk.run("x = 2")
+    await settled(talk)
+    folder = workspace_of(talk.app.root, talk.session).folder
+    for _ in range(2):
+        told = await go(talk, "undo")
+        assert [left.reason for left in told.files.left] == ["its name is not UTF-8"]
+        assert [name for name in os.listdir(os.fsencode(folder)) if name.endswith(b".csv")] == [b"caf\xe9.csv"]
+
+
+async def test_asleep_with_nothing_left(talk: Talk) -> None:
+    """A session whose only variables were undone while it slept has lost none when it wakes."""
+    await talk.ask("hello", Say("hello"))
+    await talk.run("x = 1")
+    await settled(talk)
+    assert await talk.app.life.hibernate(talk.session.id)
+    await go(talk, "undo")
+    await talk.run("y = 2")
+    changes = [event for event in await talk.events() if isinstance(event, e.KernelChanged)]
+    assert not any(event.variables_lost for event in changes)
+    with pytest.raises(Conflict):
+        await recover(talk)
+
+
+async def test_what_an_agent_took_back_does_not_run_again(talk: Talk) -> None:
+    """After the kernel's death only what counted runs again."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    await talk.ask(
+        "q",
+        cell("x = [1]"),
+        call("checkpoint", label="before"),
+        cell("x.append(2)"),
+        call("rewind", label="before"),
+        Say("It was no good."),
+    )
+    await talk.run("import os; os._exit(1)")
+    await settled(talk)
+    told = await recover(talk)
+    assert await value_of(talk, "x") == "[1]"
+    assert "x.append(2)" not in [again.source for again in told.ran_again]
+
+
+async def test_the_middle_of_a_turn(talk: Talk) -> None:
+    """Restored to a point in a turn's middle, moves from there and back lead to what there was."""
+    await talk.ask("q", cell("x = 1"), call("checkpoint", label="p"), cell("x = 2"), Say("two"))
+    await settled(talk)
+    (point,), _ = await talk.app.points.page(talk.session, 10, 0)
+    generation = await talk.app.turns.owned(talk.session.id)
+    restored = talk.app.points.restore(await talk.refresh(), point.id, "replace", [], OWNER, generation)
+    await restored
+    assert await value_of(talk, "x") == "1"
+    middle = await look(talk)
+    await talk.run("y = x")
+    await settled(talk)
+    for copies in (True, False):
+        if not copies:
+            talk.app.rewind.points._copies.clear()
+        await go(talk, "undo")
+        assert await look(talk) == middle
+        await go(talk, "redo")
+        assert await value_of(talk, "(x, y)") == "(1, 1)"
+    await go(talk, "undo")
+    other = await branch(talk)
+    await other.run("z = x")
+    assert (
+        await value_of(other, "z"),
+        [turn.status for turn in (await other.app.rows.turns(other.session.id))[0]],
+    ) == (
+        "1",
+        ["stopped", "completed"],
+    )
+    await go(talk, "redo", 1)
+    assert await value_of(talk, "x") == "2"
 
 
 async def test_more_than_a_snapshot_holds(talk: Talk) -> None:

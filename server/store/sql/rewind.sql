@@ -49,7 +49,8 @@ SELECT c.*, t.n, (c.metadata ->> 'incarnation')::integer AS incarnation
 FROM checkpoints c JOIN turns t ON t.id = c.turn_id
 WHERE c.turn_id = ANY ($1::uuid[]) AND (c.metadata ->> 'incarnation')::integer >= $2
   AND CASE WHEN on_line((t.line -> -1 ->> 1)::bigint, $4::jsonb)
-           THEN c.seq >= (t.line -> -1 ->> 1)::bigint ELSE on_line(c.seq, $4::jsonb) END
+           THEN c.seq >= (t.line -> -1 ->> 1)::bigint AND on_line((t.line -> -1 ->> 1)::bigint, c.metadata -> 'line')
+           ELSE on_line(c.seq, $4::jsonb) END
   AND ($3::bigint IS NULL OR c.seq < $3)
 ORDER BY t.n DESC, coalesce((c.variables -> 'manifest' ->> 'partial')::boolean, false),
     c.metadata ->> 'kind' IN ('hibernated', 'begin') AND NOT on_line(c.seq, $4::jsonb), c.seq DESC LIMIT 100;
