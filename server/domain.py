@@ -317,7 +317,7 @@ class RanAgain(Frozen):
     cell_id: str
     turn: int
     source: str
-    verdict: Literal["same", "tolerance", "different", "failed", "skipped"]
+    verdict: Literal["same", "tolerance", "different", "failed", "skipped", "planned"]
     reason: str = ""
     duration_ms: int = 0
 

@@ -16,6 +16,7 @@ from cellwright.server.domain import (
     LeftOut,
     Message,
     Moving,
+    RanAgain,
     Rewound,
     SessionId,
     Skipped,
@@ -289,6 +290,7 @@ class KernelChanged(_Event):
     variables_lost: bool = False
     back_to: int | None = Field(None, description="The checkpoint's event to which an agent went back within its turn")
     recovered: bool = Field(False, description="Whether what a kernel that was lost held was brought back")
+    ran_again: list[RanAgain] = Field([], description="Cells that ran again for that, and how they compare")
 
 
 class CheckpointCreated(_Event):

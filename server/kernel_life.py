@@ -21,7 +21,7 @@ from cellwright.server import variables
 from cellwright.server.checkpoints import Checkpoints, Restored
 from cellwright.server.domain import Session, SessionId, Skipped, TurnId, VariablesBack, new_id
 from cellwright.server.errors import CellwrightError, Conflict, NotFound, StoreUnavailable, TooManyKernels
-from cellwright.server.revival import Again, Revival
+from cellwright.server.revival import Again, Plan, Revival
 from cellwright.server.settings import Settings
 from cellwright.server.store.log import Log
 from cellwright.server.store.sessions import SessionRows
@@ -128,7 +128,7 @@ class KernelLife:
                 cause=f"the stored variables could not be brought back: {error}",
                 variables_lost=True,
             )
-        return _restored(connection, incarnation, restored.names, restored.missing)
+        return _restored(connection, incarnation, VariablesBack(restored=restored.names, missing=restored.missing))
 
     async def _reborn(self, session: Session, connection: KernelConnection, incarnation: int) -> e.KernelChanged:
         """A fresh kernel where none was stored whole: a session's first, a branch's, or one after a loss."""
@@ -147,14 +147,13 @@ class KernelLife:
             back = await self._revival.into(connection, plan)
         except (KernelError, CellwrightError) as error:
             return lost.model_copy(update={"cause": f"the variables could not be brought back: {error}"})
-        return _restored(connection, incarnation, back.restored, back.missing, recovered=not first)
+        return _restored(connection, incarnation, back, recovered=not first)
 
-    @asynccontextmanager
-    async def recovering(self, session: Session, again: Again) -> AsyncIterator[tuple[VariablesBack, list[e.Event]]]:
-        """Brings back what a kernel that was lost held: the last stored variables, and what the cells since made.
+    async def recovery(self, session: Session, again: Again) -> Plan:
+        """What brings back what a kernel that was lost held: the last stored variables, and what the cells since made.
 
-        What was made after the loss is made again as well. No turn may run. Raises Conflict where nothing was lost, or
-        nothing of it can be brought back. The events are for the caller to append.
+        What was made after the loss is made again as well. Raises Conflict where nothing was lost, or nothing of it can
+        be brought back.
         """
         way = await self._ways.now(session)
         if not (await self._ways.lives(way)).lost:
@@ -162,6 +161,12 @@ class KernelLife:
         plan = await self._revival.plan(session, workspace_of(self._root, session), way, again, through_death=True)
         if plan.empty:
             raise Conflict("There is nothing that could be brought back.")
+        return plan
+
+    @asynccontextmanager
+    async def recovering(self, session: Session, again: Again) -> AsyncIterator[tuple[VariablesBack, list[e.Event]]]:
+        """Does that, while no cell runs; raises Conflict. The events are for the caller to append."""
+        plan = await self.recovery(session, again)
         async with self.replacing(session, lambda kernel: self._revival.into(kernel, plan), recovered=True) as told:
             yield told
 
@@ -298,7 +303,7 @@ class KernelLife:
         incarnation = session.kernel_incarnation + 1
         now, connection.last_variables = connection.last_variables, [] if former is None else former.last_variables
         changed = variables.changes(connection, now)
-        told = _restored(connection, incarnation, back.restored, back.missing, recovered=recovered)
+        told = _restored(connection, incarnation, back, recovered=recovered)
         return [told] if changed is None else [told, changed]
 
     async def restart(self, session: Session) -> None:
@@ -436,20 +441,16 @@ async def _return_to_folder(connection: KernelConnection, workspace: Workspace) 
 
 
 def _restored(
-    connection: KernelConnection,
-    incarnation: int,
-    names: list[str],
-    missing: list[Skipped],
-    *,
-    recovered: bool = False,
+    connection: KernelConnection, incarnation: int, back: VariablesBack, *, recovered: bool = False
 ) -> e.KernelChanged:
     return e.KernelChanged(
         status="restored",
         kernel_id=connection.kernel_id,
         incarnation=incarnation,
-        cause=_told_missing(Restored(names=names, missing=missing)),
-        variables_lost=bool(missing),
+        cause=_told_missing(Restored(names=back.restored, missing=back.missing)),
+        variables_lost=bool(back.missing),
         recovered=recovered,
+        ran_again=back.ran_again,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -22,10 +24,11 @@ from cellwright.server.domain import (
     new_id,
 )
 from cellwright.server.errors import Invalid, NotFound
+from cellwright.server.kernel_life import workspace_of
 from cellwright.server.memory import Memory
 from cellwright.server.notebook_files import content
 from cellwright.server.revival import Again
-from cellwright.server.rewind import Rewind
+from cellwright.server.rewind import Rewind, outside
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.sessions import is_uuid
 from cellwright.server.store.ways import Ways
@@ -49,6 +52,17 @@ class NamedCheckpoint(Frozen):
     skipped: list[Skipped]
     size_bytes: int
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """What became of files and variables, what is not taken back, and what there is to say of it in the log."""
+
+    files: FilesMoved
+    variables: VariablesBack
+    not_rewound: list[str]
+    seconds: float
+    events: list[e.Event]
 
 
 class NamedCheckpoints:
@@ -113,26 +127,28 @@ class NamedCheckpoints:
         """What a turn has to say of the files as they are, before it changes them."""
         return await self._rewind.points.files(session)
 
-    async def take_back(self, session: Session, label: str) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
+    async def take_back(self, session: Session, label: str) -> TakenBack:
         """Within a turn: variables and files as they were at a point, and the cells since then marked as taken back.
 
         The conversation stays: whoever tried something is to know that they did. Raises NotFound or KernelError.
         """
+        began = time.monotonic()
         row = await self.labelled(session, label)
         way = await self._ways.at(row)
         files, back, told = await self._rewind.within(session, way)
         before = await self._t.cells.document(session.id, way.revision)
-        tried = [
-            replace(cell.tagged(SKIP_TAG), metadata=_taken_back(cell))
-            for cell in await self._t.cells.document(session.id)
-            if cell.kind == "code" and cell.id not in before and SKIP_TAG not in cell.tags
-        ]
+        cells = [cell for cell in await self._t.cells.document(session.id) if cell.kind == "code"]
+        since = {cell.id for cell in cells if cell.id not in before and SKIP_TAG not in cell.tags}
+        tried = [replace(cell.tagged(SKIP_TAG), metadata=_taken_back(cell)) for cell in cells if cell.id in since]
+        folder = str(workspace_of(self._t.root, session).folder)
+        reached = await asyncio.to_thread(outside, [(0, cell.source, cell.id in since) for cell in cells], folder)
         told = [
             event.model_copy(update={"back_to": row["seq"]}) if isinstance(event, e.KernelChanged) else event
             for event in told
         ]
         edits = [e.CellEdit(op="replace", cell_id=cell.id, cell=content(cell)) for cell in tried]
-        return files, back, [*told, *([e.CellsEdited(author="agent", edits=edits)] if edits else [])]
+        events = [*told, *([e.CellsEdited(author="agent", edits=edits)] if edits else [])]
+        return TakenBack(files, back, [reason for _, reason in reached], time.monotonic() - began, events)
 
     async def page(self, session: Session, limit: int, offset: int) -> tuple[list[NamedCheckpoint], int]:
         """A page of a session's, the newest first, and how many there are."""

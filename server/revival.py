@@ -78,8 +78,8 @@ class Plan:
                 cell_id=run.cell_id,
                 turn=run.turn,
                 source=run.source,
-                verdict="skipped",
-                reason=self.refused.get(run.execution_id, "to be run again"),
+                verdict="skipped" if run.execution_id in self.refused else "planned",
+                reason=self.refused.get(run.execution_id, ""),
             )
             for run in self.runs
         ]
@@ -243,7 +243,7 @@ class Revival:
 
 def _reasons(runs: Sequence[Run], workspace: Path) -> dict[str, list[str]]:
     """Why each of the cells that ran is risky, by its execution."""
-    judged = Reasons(str(workspace))
+    judged = Reasons(str(workspace), imports=False)
     return {run.execution_id: judged.of(run.source) for run in runs}
 
 

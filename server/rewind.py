@@ -286,6 +286,12 @@ class Rewind:
                 await self._t.log.append(session.id, told, generation=generation)
         return back
 
+    async def recovery(self, session: Session, again: Again) -> VariablesBack:
+        """What a recovery would do, without doing it; raises Busy or Conflict."""
+        async with self.exclusively(session.id):
+            plan = await self._t.life.recovery(await self._t.rows.get(session.id), again)
+        return await asyncio.to_thread(plan.foretold)
+
     async def within(self, session: Session, way: Way) -> tuple[FilesMoved, VariablesBack, list[e.Event]]:
         """Variables and files as they were at a point, for the turn that runs; and what it has to say of that.
 
@@ -363,7 +369,8 @@ class Rewind:
             return []
         ran = await self._ways.sources(here)
         numbers = {turn.n for turn in left}
-        return await asyncio.to_thread(_outside, [(n, source, n in numbers) for n, source in ran], str(folder))
+        found = await asyncio.to_thread(outside, [(n, source, n in numbers) for n, source in ran], str(folder))
+        return [f"turn {n}: a cell {reason}; that is not taken back" for n, reason in found]
 
     @asynccontextmanager
     async def _brought_back(
@@ -389,18 +396,21 @@ class Rewind:
             yield back
 
 
-def _outside(cells: list[tuple[int, str, bool]], folder: str) -> list[str]:
-    """Of cells by turn, in order: what those that are `left` did where no rewind reaches. The others tell of names."""
-    judged = risk.Reasons(folder)
+def outside(cells: list[tuple[int, str, bool]], folder: str) -> list[tuple[int, str]]:
+    """Of cells by turn, in order: what those that are left look to have done where no rewind reaches.
+
+    The others are there for what they say of names.
+    """
+    judged = risk.Reasons(folder, imports=False)
     known: dict[str, str] = {}
-    told: dict[str, None] = {}
+    told: dict[tuple[int, str], None] = {}
     for number, source, left in cells:
         known |= imported(source)
         found = [reason.partition(" (")[0] for reason in judged.of(source) if reason.startswith(OUTSIDE)]
         if left and reads_the_clock(source, known):
             found.append("reads the clock")
         if left:
-            told |= {f"turn {number}: a cell {reason}; that is not taken back": None for reason in found}
+            told |= {(number, reason): None for reason in found}
     return list(told)[:MAX_TOLD]
 
 

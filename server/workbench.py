@@ -29,7 +29,6 @@ from cellwright.server.domain import (
     Artifact,
     CellStatus,
     ExecutionId,
-    FilesMoved,
     Session,
     ToolCall,
     ToolResult,
@@ -53,7 +52,7 @@ from cellwright.server.store.sessions import SessionRows
 from cellwright.server.workspace import File
 
 if TYPE_CHECKING:
-    from cellwright.server.named import NamedCheckpoints
+    from cellwright.server.named import NamedCheckpoints, TakenBack
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -230,15 +229,22 @@ class Workbench:
         await self.record(*made)
         return created
 
-    async def take_back(self, label: str) -> tuple[FilesMoved, VariablesBack]:
+    async def recover(self) -> VariablesBack:
+        """Brings back what the session's kernel held that was lost; raises Conflict or KernelError."""
+        async with self._t.life.recovering(await self.refresh(), "safe") as (back, told):
+            await self.record(*told)
+        await self.refresh()
+        return back
+
+    async def take_back(self, label: str) -> TakenBack:
         """Variables and files as they were at that point; raises NotFound or KernelError."""
         here = await self._points.files(await self.refresh())
         if here:
             await self.record(*here)
-        files, back, told = await self._points.take_back(await self.refresh(), label)
-        await self.record(*told)
+        taken = await self._points.take_back(await self.refresh(), label)
+        await self.record(*taken.events)
         await self.save()
-        return files, back
+        return taken
 
     # -- the user's word ----------------------------------------------------------------------------------------
 

@@ -7,10 +7,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cellwright.extension.endpoint import Call, Route
+from cellwright.extension.handlers.models import Body
 from cellwright.kernels.client import KernelConnection
-from cellwright.server.domain import SessionStatus, Variable
+from cellwright.server.domain import SessionStatus, Variable, VariablesBack
 from cellwright.server.errors import NotFound
 from cellwright.server.kernel_life import workspace_of
+from cellwright.server.revival import Again
 from pydantic import BaseModel, Field
 
 
@@ -23,6 +25,15 @@ class Kernel(BaseModel):
     cpu_s: float | None = None
     started_at: datetime | None = None
     missing: list[str] = Field([], description="What this kernel cannot do, by name")
+
+
+class Recover(Body):
+    dry_run: bool = Field(False, description="Only say what would happen")
+    rerun: Again = Field(
+        "safe",
+        description="Which cells may run again to make what is not stored: safe leaves those out that look as if they "
+        "reached outside",
+    )
 
 
 class VariableList(BaseModel):
@@ -81,11 +92,16 @@ async def act(call: Call) -> Kernel:
             await call.app.sessions.hibernate(session)
         case "wake":
             await call.app.sessions.wake(session)
-        case "recover":
-            await call.app.rewind.recover(session, "safe", await call.app.turns.owned(session.id))
         case other:
             raise NotFound("kernel action", other)
     return await get(call)
+
+
+async def recover(call: Call) -> VariablesBack:
+    session, asked = await call.session(), call.body
+    if asked.dry_run:
+        return await call.app.rewind.recovery(session, asked.rerun)
+    return await call.app.rewind.recover(session, asked.rerun, await call.app.turns.owned(session.id))
 
 
 async def variables(call: Call) -> VariableList:
@@ -116,9 +132,21 @@ ROUTES = [
     Route("GET", "/sessions/{session}/kernel", get, "The session's kernel", None, None, Kernel, errors=(404,)),
     Route(
         "POST",
+        "/sessions/{session}/kernel/recover",
+        recover,
+        "Bring back what a kernel that was lost held: stored variables, and cells that run again, each compared",
+        None,
+        Recover,
+        VariablesBack,
+        200,
+        (404, 409),
+        "execute",
+    ),
+    Route(
+        "POST",
         "/sessions/{session}/kernel/{action}",
         act,
-        "interrupt, restart, hibernate, wake, or recover: bring back what a kernel that was lost held",
+        "interrupt, restart, hibernate or wake",
         None,
         None,
         Kernel,

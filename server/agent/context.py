@@ -222,7 +222,8 @@ async def _system(bench: Workbench, profile: Profile, preferences: Preferences) 
     note = None
     lost = await bench.variables_lost()
     if lost is not None:
-        note = f"The kernel was lost since you last spoke ({lost}): variables that are not listed here are gone."
+        note = f"The kernel was lost since you last spoke ({lost}): variables that are not listed here are gone. "
+        note += "recover_variables brings them back."
     shown = {
         "files": files,
         "variables": [variable.model_dump() for variable in variables[:MAX_VARIABLES]],

@@ -10,7 +10,7 @@ from cellwright.server.errors import Invalid
 
 WORKING = (
     *("run_cell", "edit_cell", "write_markdown", "list_files", "read_file", "inspect_variable"),
-    *("checkpoint", "rewind", "remember", "finish"),
+    *("checkpoint", "rewind", "recover_variables", "remember", "finish"),
 )
 
 

@@ -140,8 +140,9 @@ ALWAYS = ("os", "posix", "nt", "sys", "shutil", "pathlib", "builtins")
 class Reasons:
     """Judges a notebook's cells in the order in which they ran: an earlier one may have said what a name means."""
 
-    def __init__(self, workspace: str = ".") -> None:
-        self._workspace = os.path.realpath(workspace)
+    def __init__(self, workspace: str = ".", *, imports: bool = True) -> None:
+        """Without `imports`, a cell that only imports what reaches outside does not do so yet."""
+        self._workspace, self._imports = os.path.realpath(workspace), imports
         self._known = _Known()
 
     def of(self, source: str) -> list[str]:
@@ -151,7 +152,7 @@ class Reasons:
             # It will fail in the kernel as well, but what exactly runs before it does is not to be seen.
             return [UNREADABLE] if source.strip() else []
         found: dict[str, int] = {}
-        judge = _Judge(self._workspace, self._known)
+        judge = _Judge(self._workspace, self._known, self._imports)
         for reason, line in judge.judge(tree):
             found.setdefault(reason, line)
         self._known = judge.known()
@@ -195,8 +196,8 @@ class _Known:
 
 
 class _Judge:
-    def __init__(self, workspace: str, known: _Known) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: str, known: _Known, imports: bool) -> None:
+        self._workspace, self._imports = workspace, imports
         self._names: dict[str, str] = dict(known.names)
         """What a name stands for: `pd` for `pandas`, `rm` for `os.remove`."""
         self._texts: dict[str, str] = dict(known.texts)
@@ -304,6 +305,8 @@ class _Judge:
 
     def _of(self, node: ast.AST) -> Iterator[str]:
         match node:
+            case ast.Import() | ast.ImportFrom() if not self._imports:
+                return
             case ast.Import(names=names):
                 for alias in names:
                     yield from _of_module(alias.name)
@@ -384,7 +387,9 @@ class _Judge:
                 body = OPTIONS.sub("", self._text(node.args[-1]) or "")
                 tree = _parsed(body)
                 if tree is not None:
-                    yield from (reason for reason, _ in _Judge(self._workspace, self.known()).judge(tree))
+                    yield from (
+                        reason for reason, _ in _Judge(self._workspace, self.known(), self._imports).judge(tree)
+                    )
                 elif body.strip():
                     yield UNREADABLE
             elif magic == "writefile":

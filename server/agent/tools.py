@@ -11,8 +11,8 @@ from typing import Any
 from cellwright.kernels.errors import KernelError
 from cellwright.notebooks.errors import EditConflict, NotebookError
 from cellwright.notebooks.render import bounded
-from cellwright.server.domain import ToolCall, ToolResult, Variable
-from cellwright.server.errors import Invalid, NotFound
+from cellwright.server.domain import ToolCall, ToolResult, Variable, VariablesBack
+from cellwright.server.errors import Conflict, Invalid, NotFound
 from cellwright.server.models.protocol import ToolSchema
 from cellwright.server.workbench import Rejected, Workbench
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -65,6 +65,10 @@ class Checkpoint(_Arguments):
 
 class TakeBack(_Arguments):
     label: str = Field(min_length=1, max_length=80, description="The name of the point to go back to")
+
+
+class RecoverVariables(_Arguments):
+    pass
 
 
 class Finish(_Arguments):
@@ -218,13 +222,39 @@ async def _checkpoint(call: Call, arguments: Checkpoint) -> ToolResult | None:
 
 async def _rewind(call: Call, arguments: TakeBack) -> ToolResult | None:
     try:
-        files, back = await call.bench.take_back(arguments.label)
+        taken = await call.bench.take_back(arguments.label)
     except (NotFound, KernelError) as error:
         return call.result(str(error), is_error=True)
-    told = [f"Variables and files are as they were at {arguments.label!r}: {', '.join(back.restored[:60]) or 'none'}."]
-    told += [f"{lost.name} could not be brought back: {lost.reason}." for lost in back.missing[:20]]
-    told += [f"The file {left.name} stays as it is: {left.reason}." for left in files.left[:20]]
+    back = taken.variables
+    told = [
+        f"Variables and files are as they were at {arguments.label!r}, after {taken.seconds:.1f} s:",
+        *_brought_back(back),
+        *(f"The file {left.name} stays as it is: {left.reason}." for left in taken.files.left[:20]),
+        *(f"A cell since then {reason}: that is not taken back." for reason in taken.not_rewound),
+    ]
     return call.result(" ".join([*told, "The cells since then stay in the notebook, marked as taken back."]))
+
+
+async def _recover(call: Call, arguments: RecoverVariables) -> ToolResult | None:
+    try:
+        back = await call.bench.recover()
+    except (Conflict, KernelError) as error:
+        return call.result(str(error), is_error=True)
+    return call.result(" ".join([f"The variables are back, after {back.seconds:.1f} s:", *_brought_back(back)]))
+
+
+def _brought_back(back: VariablesBack) -> list[str]:
+    """For a model: which variables are there by which means, and what is not as it was."""
+    means = {"stored": "from what was stored", "rerun": "by running cells again"}
+    how = " and ".join(means[name] for name in back.means if name in means) or "nothing had to be done"
+    told = [f"{', '.join(back.restored[:60]) or 'none'} ({how})."]
+    told += [f"{lost.name} could not be brought back as it was: {lost.reason}." for lost in back.missing[:20]]
+    told += [
+        f"A cell of turn {again.turn} was not run again: {again.reason}."
+        for again in back.ran_again[:20]
+        if again.verdict == "skipped"
+    ]
+    return told
 
 
 async def _finish(call: Call, arguments: Finish) -> ToolResult | None:
@@ -275,6 +305,13 @@ TOOLS = {
             "Brings variables and files back as they were at a checkpoint. Databases and the network are not rewound.",
             TakeBack,
             _rewind,
+        ),
+        Tool(
+            "recover_variables",
+            "Brings back what a kernel held that has died: stored variables, and cells that run again; cells that "
+            "reach outside are left out, and named.",
+            RecoverVariables,
+            _recover,
         ),
         Tool("finish", "Ends the turn with the answer to the user.", Finish, _finish),
     )

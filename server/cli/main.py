@@ -20,6 +20,7 @@ COMMANDS = {
     "log": "cellwright.server.cli.rewind:log",
     "diff": "cellwright.server.cli.rewind:diff",
     "undo": "cellwright.server.cli.rewind:undo",
+    "recover": "cellwright.server.cli.rewind:recover",
     "redo": "cellwright.server.cli.rewind:redo",
     "branch": "cellwright.server.cli.rewind:branch",
     "checkpoints": "cellwright.server.cli.rewind:checkpoints",

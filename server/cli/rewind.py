@@ -1,4 +1,4 @@
-"""`cellwright undo`, `redo`, `branch`, `checkpoints` and `log`."""
+"""`cellwright undo`, `redo`, `branch`, `recover`, `checkpoints`, `diff` and `log`."""
 
 from __future__ import annotations
 
@@ -55,12 +55,25 @@ def tell(console: Console, told: dict[str, Any], *, foretold: bool) -> None:
     for kind, names in (("written", files["written"]), ("removed", files["removed"])):
         if names:
             rows.append((f"files {kind}", _named(names)))
+    _tell_rows(console, rows)
+    tell_variables(console, variables, foretold=foretold)
+    for left in files["left"]:
+        console.print(Text(f"  ! {left['name']} stays as it is: {left['reason']}", style="yellow"))
+    for outside in told["not_rewound"]:
+        console.print(Text(f"  ! {outside}", style="yellow"))
+
+
+def _tell_rows(console: Console, rows: list[tuple[str, str]]) -> None:
+    for name, text in rows:
+        console.print(f"  [dim]{name:<14}[/dim] {text}", highlight=False, soft_wrap=True)
+
+
+def tell_variables(console: Console, variables: dict[str, Any], *, foretold: bool) -> None:
+    """How variables came back, or would: by what, which cells ran again, and what is not as it was."""
     means = [MEANS[name] for name in variables["means"] if name != "none"]
     if means:
         seconds = f", in {variables['seconds']:.2g} s" if not foretold and variables["seconds"] else ""
-        rows.append(("variables", f"by {' and '.join(means)}{seconds}"))
-    for name, text in rows:
-        console.print(f"  [dim]{name:<14}[/dim] {text}", highlight=False, soft_wrap=True)
+        _tell_rows(console, [("variables", f"by {' and '.join(means)}{seconds}")])
     for again in variables["ran_again"]:
         first = next((line for line in again["source"].splitlines() if line.strip()), "")
         console.print(Text(f"    ↻ turn {again['turn']}: {first[:60]}  {again['verdict']} {again['reason']}"[:160]))
@@ -69,10 +82,6 @@ def tell(console: Console, told: dict[str, Any], *, foretold: bool) -> None:
         lost.setdefault(told_lost["reason"], []).append(told_lost["name"])
     for reason, names in lost.items():
         console.print(Text(f"  ! not as before: {_named(names)} ({reason})", style="yellow"))
-    for left in files["left"]:
-        console.print(Text(f"  ! {left['name']} stays as it is: {left['reason']}", style="yellow"))
-    for outside in told["not_rewound"]:
-        console.print(Text(f"  ! {outside}", style="yellow"))
 
 
 def _move(ctx: click.Context, why: str, session: str, to: str | None, dry: bool, rerun: str, as_json: bool) -> None:
@@ -137,6 +146,27 @@ def branch(
 
 @click.command()
 @SESSION
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would happen.")
+@RERUN
+@JSON
+@click.pass_context
+def recover(ctx: click.Context, session: str, dry_run: bool, rerun: str, as_json: bool) -> None:
+    """Bring back what a SESSION's kernel held that died: stored variables, and the cells since run again."""
+    body = {"dry_run": dry_run, "rerun": rerun}
+    told = connect(ctx).call("POST", f"/sessions/{quoted(session)}/kernel/recover", json=body)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    console = Console()
+    console.print(Text("Would be back" if dry_run else "Back", style="bold"))
+    tell_variables(console, told, foretold=dry_run)
+    left_out = [again for again in told["ran_again"] if again["verdict"] == "skipped"]
+    if left_out and rerun == "safe":
+        console.print(f"[dim]run those that were left out as well:[/dim] cellwright recover {session} --rerun all")
+
+
+@click.command()
+@SESSION
 @click.option("-a", "--add", "label", help="Name the point where the session is now.")
 @click.option("-r", "--restore", "restored", metavar="LABEL", help="Go back to the point of that name, or id.")
 @click.option("-n", "--dry-run", is_flag=True, help="With --restore: only say what would happen.")
@@ -152,6 +182,7 @@ def checkpoints(
     else:
         told = server.call("GET", path, params={"limit": 100})
     if restored is not None:
+        told = server.call("GET", path, params={"limit": 100})
         found = next((c for c in told["checkpoints"] if restored in (c["label"], c["id"])), None)
         if found is None:
             raise click.ClickException(f"There is no checkpoint {restored!r} in this session.")

@@ -181,6 +181,10 @@ def test_not_while_a_turn_runs(jupyter: JupyterServer, session: str) -> None:
 def test_recovery(jupyter: JupyterServer, talked: str) -> None:
     """After a kernel's death its variables come back when asked for."""
     jupyter.call("POST", f"/sessions/{talked}/execute", json={"source": "import os; os._exit(1)"})
-    jupyter.call("POST", f"/sessions/{talked}/kernel/recover")
+    foretold = jupyter.call("POST", f"/sessions/{talked}/kernel/recover", json={"dry_run": True})
+    back = jupyter.call("POST", f"/sessions/{talked}/kernel/recover")
+    assert back["restored"] == foretold["restored"]
+    assert "x" in back["restored"]
+    assert [again["verdict"] for again in back["ran_again"]] in ([], ["same"])
     assert value(jupyter, talked, "x") == "2"
     assert jupyter.http.post(f"/sessions/{talked}/kernel/recover").status_code == 409

@@ -586,6 +586,50 @@ async def test_after_a_kernels_death(talk: Talk, recovery: str) -> None:
         await recover(talk)
 
 
+async def test_an_agent_brings_lost_variables_back(talk: Talk) -> None:
+    """It is told of the loss and of the way back, and gets what there was."""
+    await talk.run("x = [1, 2]")
+    await talk.ask("die", cell("y = x + [3]"), cell("import os; os._exit(1)"), Say("It died."))
+    await settled(talk)
+    await talk.ask("go on", call("recover_variables"), cell("z = y"), call("recover_variables"), Say("There."))
+    events = await talk.events()
+    results = [event.result for event in events if isinstance(event, e.ToolCompleted)]
+    first, again = (result for result in results if result.name == "recover_variables")
+    assert "from what was stored" in first.content
+    assert "x" in first.content
+    assert again.is_error
+    assert await value_of(talk, "z") == "[1, 2, 3]"
+    assert any("recover_variables brings them back" in str(body) for body in talk.model.requests)
+
+
+@pytest.mark.parametrize("recovery", ["ask", "auto"])
+async def test_recovery_leaves_out_what_reached_outside(talk: Talk, recovery: str) -> None:
+    """Unasked it is not run again; the answer, and the log, name it, and say of each other cell how it compares."""
+    object.__setattr__(talk.app.settings, "recovery", recovery)
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    await talk.run("import subprocess")
+    await talk.run("open('count.txt', 'a').write('1')\nout = subprocess.run(['true']).returncode")
+    await talk.run("x = 1\nx")
+    await talk.run("import os; os._exit(1)")
+    await settled(talk)
+    if recovery == "ask":
+        generation = await talk.app.turns.owned(talk.session.id)
+        foretold = await talk.app.rewind.recovery(await talk.refresh(), "safe")
+        assert [a.verdict for a in foretold.ran_again] == ["planned", "skipped", "planned"]
+        told = await recover(talk)
+        assert [lost.name for lost in told.missing] == ["out"]
+    await talk.run("y = x")
+    (back,) = [ev for ev in await talk.events() if isinstance(ev, e.KernelChanged) and ev.status == "restored"]
+    assert [a.verdict for a in back.ran_again] == ["same", "skipped", "same"]
+    assert (workspace_of(talk.app.root, talk.session).folder / "count.txt").read_text() == "1"
+    if recovery == "ask":
+        await talk.run("import os; os._exit(1)")
+        await settled(talk)
+        generation = await talk.app.turns.owned(talk.session.id)
+        assert not (await talk.app.rewind.recover(await talk.refresh(), "all", generation)).missing
+        assert await value_of(talk, "out") == "0"
+
+
 async def test_recovery_after_others_have_run(talk: Talk) -> None:
     """Asked for later, what was lost comes back together with what was made since."""
     await talk.run("x = 1")

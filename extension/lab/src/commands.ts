@@ -148,10 +148,7 @@ export function addCommands({ app, sidebar, notebooks, files, trans }: Parts): v
   commands.addCommand(Commands.recover, {
     label: trans.__('Bring Lost Variables Back'),
     isEnabled: () => session() !== null && (session()?.writable ?? false),
-    execute: () => {
-      const shown = session();
-      return shown?.api.act(shown.id, 'recover').catch(failed);
-    }
+    execute: () => sidebar.panel?.recover()
   });
   commands.addCommand(Commands.restart, {
     label: trans.__("Restart the Session's Kernel"),

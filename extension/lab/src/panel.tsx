@@ -247,6 +247,10 @@ export class CellwrightPanel extends Widget {
     await (this.session && this.options.services.rewind.undo(this.session));
   }
 
+  async recover(): Promise<void> {
+    await (this.session && this.options.services.rewind.recover(this.session));
+  }
+
   async redo(): Promise<void> {
     await (this.session && this.options.services.rewind.redo(this.session));
   }

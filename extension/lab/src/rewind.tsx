@@ -3,9 +3,9 @@
 import { Dialog, Notification, ReactWidget, showDialog } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
 
-import { Problem, type Rewound } from './api/client';
+import { Problem, type Rewound, type VariablesBack } from './api/client';
 import { ServicesContext, type Services } from './components/services';
-import { RewoundView } from './components/rewound';
+import { RewoundView, RiskyCells } from './components/rewound';
 import type { SessionModel } from './model/session';
 import type { TurnView } from './model/turn';
 
@@ -22,6 +22,8 @@ export interface Rewinding {
   undo(session: SessionModel): Promise<void>;
   /** Takes the last way back. */
   redo(session: SessionModel): Promise<void>;
+  /** Brings back what a kernel that was lost held. Cells that look as if they reached outside are asked about first. */
+  recover(session: SessionModel): Promise<void>;
 }
 
 export interface Place {
@@ -48,7 +50,7 @@ export function rewinding({ services, trans, open, write }: Place): Rewinding {
       const foretold = await session.api.move(session.id, 'undo', { ...body, dry_run: true });
       const answer = await showDialog({
         title,
-        body: preview(foretold, services()),
+        body: shown(<RewoundView rewound={foretold} foretold />, services()),
         buttons: [Dialog.cancelButton({ label: trans.__('Cancel') }), Dialog.okButton({ label: button })]
       });
       if (!answer.button.accept) {
@@ -91,23 +93,53 @@ export function rewinding({ services, trans, open, write }: Place): Rewinding {
       } catch (error) {
         failed(error);
       }
+    },
+    recover: async session => {
+      try {
+        const foretold = await session.api.recover(session.id, { dry_run: true });
+        const risky = foretold.ran_again.filter(again => again.verdict === 'skipped');
+        let rerun: 'safe' | 'all' = 'safe';
+        if (risky.length > 0) {
+          const answer = await showDialog({
+            title: trans._n(
+              'Run %1 cell again that reaches outside?',
+              'Run %1 cells again that reach outside?',
+              risky.length
+            ),
+            body: shown(<RiskyCells cells={risky} />, services()),
+            buttons: [
+              Dialog.cancelButton({ label: trans.__('Cancel') }),
+              Dialog.okButton({ label: trans.__('Leave out') }),
+              Dialog.warnButton({ label: trans.__('Run again') })
+            ]
+          });
+          if (!answer.button.accept) {
+            return;
+          }
+          rerun = answer.button.displayType === 'warn' ? 'all' : 'safe';
+        }
+        told(await session.api.recover(session.id, { rerun }), [], trans);
+      } catch (error) {
+        failed(error);
+      }
     }
   };
 }
 
-function preview(foretold: Rewound, services: Services): ReactWidget {
-  const widget = ReactWidget.create(
-    <ServicesContext.Provider value={services}>
-      <RewoundView rewound={foretold} foretold />
-    </ServicesContext.Provider>
-  );
+function shown(what: JSX.Element, services: Services): ReactWidget {
+  const widget = ReactWidget.create(<ServicesContext.Provider value={services}>{what}</ServicesContext.Provider>);
   widget.addClass('jp-Cellwright-rewound');
   return widget;
 }
 
 /** What could not be brought back must be seen; all else is to be seen in the panel. */
 function tell(done: Rewound, trans: TranslationBundle): void {
-  const lost = [...done.variables.missing, ...done.files.left].map(found => found.name);
+  const stayed = done.files.left.map(left => left.name);
+  told(done.variables, stayed, trans);
+}
+
+function told(back: VariablesBack, stayed: string[], trans: TranslationBundle): void {
+  const lost = [...back.missing.map(found => found.name), ...stayed];
   if (lost.length > 0) {
     const names = lost.slice(0, 6).join(', ') + (lost.length > 6 ? '…' : '');
     Notification.warning(trans.__('Not as it was: %1', names), { autoClose: 10_000 });

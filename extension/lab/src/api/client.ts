@@ -13,6 +13,7 @@ export type Artifact = Schemas['Artifact'];
 export type Variable = Schemas['Variable'];
 export type Kernel = Schemas['Kernel'];
 export type Turn = Schemas['TurnSummary'];
+export type VariablesBack = Schemas['VariablesBack'];
 export type Rewound = Schemas['Rewound'];
 export type Health = Schemas['Health'];
 export type Lineage = Schemas['Lineage'];
@@ -175,8 +176,13 @@ export class Api {
     return this.call('POST', `sessions/${id}/branch`, body);
   }
 
-  act(id: string, action: 'interrupt' | 'restart' | 'hibernate' | 'wake' | 'recover'): Promise<Kernel> {
+  act(id: string, action: 'interrupt' | 'restart' | 'hibernate' | 'wake'): Promise<Kernel> {
     return this.call('POST', `sessions/${id}/kernel/${action}`);
+  }
+
+  /** Brings back what a kernel that was lost held; with `dry_run` it only says how. */
+  recover(id: string, body: { dry_run?: boolean; rerun?: 'safe' | 'all' }): Promise<VariablesBack> {
+    return this.call('POST', `sessions/${id}/kernel/recover`, body);
   }
 
   async variables(id: string): Promise<Variable[]> {

@@ -1444,7 +1444,7 @@ export interface components {
              * Verdict
              * @enum {string}
              */
-            verdict: "same" | "tolerance" | "different" | "failed" | "skipped";
+            verdict: "same" | "tolerance" | "different" | "failed" | "skipped" | "planned";
             /**
              * Reason
              * @default
@@ -1455,6 +1455,22 @@ export interface components {
              * @default 0
              */
             duration_ms: number;
+        };
+        /** Recover */
+        Recover: {
+            /**
+             * Dry Run
+             * @description Only say what would happen
+             * @default false
+             */
+            dry_run: boolean;
+            /**
+             * Rerun
+             * @description Which cells may run again to make what is not stored: safe leaves those out that look as if they reached outside
+             * @default safe
+             * @enum {string}
+             */
+            rerun: "never" | "safe" | "all";
         };
         /**
          * Rendered

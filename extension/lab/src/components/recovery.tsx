@@ -3,17 +3,15 @@
 import { undoIcon } from '@jupyterlab/ui-components';
 import { useState } from 'react';
 
-import { Problem } from '../api/client';
 import type { SessionModel } from '../model/session';
-import { IconButton, Note } from './parts';
+import { IconButton } from './parts';
 import { useServices, useSignal } from './services';
 
 /** At the panel's foot, while the variables of a kernel that has ended are lost. */
 export function Recovery({ session }: { session: SessionModel }): JSX.Element | null {
   useSignal(session.changed);
-  const { trans } = useServices();
+  const { trans, rewind } = useServices();
   const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState('');
   const kernel = session.fold.kernel;
   const lost = kernel?.variablesLost && (kernel.status === 'died' || kernel.status === 'restarted');
   if (!lost || !session.writable || session.fold.open.length > 0) {
@@ -21,31 +19,17 @@ export function Recovery({ session }: { session: SessionModel }): JSX.Element | 
   }
   const recover = async (): Promise<void> => {
     setBusy(true);
-    setProblem('');
-    try {
-      await session.api.act(session.id, 'recover');
-    } catch (error) {
-      setProblem(error instanceof Problem ? error.message : String(error));
-    }
+    await rewind.recover(session);
     setBusy(false);
   };
   return (
-    <>
-      <div className="jp-Cellwright-wayback" role="status">
-        <span>
-          {busy
-            ? trans.__('The variables are being brought back: stored ones, and cells that run again…')
-            : trans.__('The kernel has ended, and its variables are gone.')}
-        </span>
-        {!busy && (
-          <IconButton icon={undoIcon} label={trans.__('Bring them back')} onClick={() => void recover()} text />
-        )}
-      </div>
-      {problem && (
-        <Note level="error" alert>
-          {problem}
-        </Note>
-      )}
-    </>
+    <div className="jp-Cellwright-wayback" role="status">
+      <span>
+        {busy
+          ? trans.__('The variables are being brought back: stored ones, and cells that run again…')
+          : trans.__('The kernel has ended, and its variables are gone.')}
+      </span>
+      {!busy && <IconButton icon={undoIcon} label={trans.__('Bring them back')} onClick={() => void recover()} text />}
+    </div>
   );
 }

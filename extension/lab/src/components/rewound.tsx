@@ -2,7 +2,7 @@
 
 import { redoIcon } from '@jupyterlab/ui-components';
 
-import type { Rewound } from '../api/client';
+import type { Rewound, VariablesBack } from '../api/client';
 import type { SessionModel } from '../model/session';
 import { IconButton } from './parts';
 import { useServices, useSignal } from './services';
@@ -46,7 +46,7 @@ export function RewoundView({ rewound, foretold }: { rewound: Rewound; foretold?
     [trans.__('Files removed'), few(files.removed)],
     [trans.__('Variables'), how + (variables.seconds && !foretold ? ` · ${seconds(variables.seconds * 1000)}` : '')]
   ];
-  const again = variables.ran_again.map(ran => ran.source.trim().split('\n')[0] ?? '');
+  const again = variables.ran_again.filter(ran => ran.verdict !== 'skipped').map(firstLine);
   const warnings = [
     ...variables.missing.map(lost => `${lost.name}: ${lost.reason}`),
     ...files.left.map(left => `${left.name}: ${left.reason}`),
@@ -82,6 +82,28 @@ export function RewoundView({ rewound, foretold }: { rewound: Rewound; foretold?
       )}
     </>
   );
+}
+
+/** Cells that are not run again unasked, each with the reason. */
+export function RiskyCells({ cells }: { cells: VariablesBack['ran_again'] }): JSX.Element {
+  const { trans } = useServices();
+  return (
+    <>
+      <ul className="jp-Cellwright-warnings">
+        {cells.map(cell => (
+          <li key={`${cell.turn}-${cell.cell_id}`}>
+            {trans.__('Turn %1', cell.turn)}: <code>{firstLine(cell)}</code>
+            <div>{cell.reason}</div>
+          </li>
+        ))}
+      </ul>
+      <p>{trans.__('Left out, what they made stays missing; run again, they do again what they did outside.')}</p>
+    </>
+  );
+}
+
+function firstLine(cell: { source: string }): string {
+  return cell.source.trim().split('\n')[0] ?? '';
 }
 
 /** At the panel's foot, after a rewind: where the session is, and the way back. */

@@ -200,6 +200,7 @@ function ToolView({ step }: { step: ToolStep }): JSX.Element {
     remember: trans.__('Kept something in mind'),
     checkpoint: trans.__('Made a checkpoint'),
     rewind: trans.__('Went back to a checkpoint'),
+    recover_variables: trans.__('Brought lost variables back'),
     finish: trans.__('Finished')
   };
   return (
