@@ -110,15 +110,26 @@ def made_from(source: str, given: Collection[str]) -> dict[str, str]:
 def plain(source: str) -> str:
     """A cell as Python, without magics and shell lines."""
     body = WRAPPING.sub("", source)
-    lines = body.split("\n")
-    if not any(line != _plain_line(line) for line in lines) or _is_python(body):
-        return body
-    # A line that goes on with what the one before began is no magic, though it begins like one: `% x`.
+    magic = magic_lines(body)
+    return "\n".join(_plain_line(line) if n in magic else line for n, line in enumerate(body.split("\n")))
+
+
+def magic_lines(source: str) -> set[int]:
+    """Lines, counted from 0, in IPython's own syntax: magics, shell lines, questions.
+
+    One that goes on with what the line before began is none, though it may begin like one: `% x`.
+    """
+    lines = source.split("\n")
+    if not any(line != _plain_line(line) for line in lines) or _is_python(source):
+        return set()
+    found: set[int] = set()
     kept: list[str] = []
     for number, line in enumerate(lines):
         told = _plain_line(line)
-        kept.append(line if told != line and _begun("\n".join(kept), lines[number - 1] if number else "") else told)
-    return "\n".join(kept)
+        if told != line and not _begun("\n".join(kept), lines[number - 1] if number else ""):
+            found.add(number)
+        kept.append(told if number in found else line)
+    return found
 
 
 def _is_python(source: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from cellwright.notebooks.codec import encode, write
-from cellwright.notebooks.document import SKIP_TAG, Cell, Document
+from cellwright.notebooks.dependencies import magic_lines
+from cellwright.notebooks.document import SKIP_TAG, Cell, CellId, Document
 from cellwright.notebooks.report import POLICY
 
 Format = Literal["ipynb", "py", "md", "html"]
@@ -23,9 +25,46 @@ def export(document: Document, form: Format, title: str) -> bytes:
         case "ipynb":
             return write(document)
         case "py":
-            return _percent(document).encode()
+            return _percent(_told(document)).encode()
         case _:
-            return _converted(document, form, title).encode()
+            return _converted(_told(document), form, title).encode()
+
+
+def _told(document: Document) -> Document:
+    """The notebook with what its metadata and tags say put into words, for forms that have neither."""
+    cells: list[Cell] = []
+    for cell in document:
+        if cell.kind == "code" and SKIP_TAG in cell.tags:
+            cells.append(
+                Cell(CellId(f"{cell.id}-note"), "markdown", "*An attempt that was given up; it does not run:*")
+            )
+        cells.append(cell)
+    about = document.metadata.get("cellwright")
+    lines = _about(about) if isinstance(about, dict) else []
+    if lines:
+        cells.append(Cell(CellId("cellwright-origin"), "markdown", "\n".join(["---", "", *lines])))
+    return replace(document, cells=tuple(cells))
+
+
+def _about(about: dict[str, Any]) -> list[str]:
+    """Where a notebook comes from, as a list."""
+    turns = about.get("turns") or []
+    models = sorted({turn["model"] for turn in turns if turn.get("model")})
+    packages = about.get("packages") or {}
+    rows = [
+        ("Session", about.get("session_id")),
+        ("Turns", ", ".join(str(turn["n"]) for turn in turns)),
+        ("Model", ", ".join(models)),
+        ("Exported", about.get("exported_at")),
+        ("Python", about.get("python")),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))),
+        *(
+            ("Input", f"{file['name']}, SHA-256 {file.get('sha256') or 'not known'}")
+            for file in about.get("inputs") or []
+        ),
+        *(("Artifact", f"{made['name']}, SHA-256 {made['sha256']}") for made in about.get("artifacts") or []),
+    ]
+    return [f"- {name}: {value}" for name, value in rows if value]
 
 
 def _percent(document: Document) -> str:
@@ -39,8 +78,9 @@ def _percent_cell(cell: Cell) -> str:
         skipped = SKIP_TAG in cell.tags
         lines = cell.source.splitlines()
         # Magics, shell lines and attempts that failed would stop a plain script.
-        whole_cell_magic = bool(lines) and lines[0].startswith("%%")
-        body = [f"# {x}" if skipped or whole_cell_magic or x.lstrip().startswith(("%", "!")) else x for x in lines]
+        whole = skipped or (bool(lines) and lines[0].startswith("%%"))
+        magic = set() if whole else magic_lines("\n".join(lines))
+        body = [f"# {line}" if whole or number in magic else line for number, line in enumerate(lines)]
         return "\n".join([f"# %%{tags}", *body, ""])
     body = [f"# {line}".rstrip() for line in cell.source.splitlines()]
     return "\n".join([f"# %% [{cell.kind}]{tags}", *body, ""])

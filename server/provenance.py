@@ -66,6 +66,7 @@ class Provenance:
                     "asked_at": turn.created_at.isoformat(timespec="seconds"),
                 }
                 for turn in turns
+                if not turn.limb
             ],
             "inputs": await asyncio.to_thread(_hashed, workspace, inputs),
             "artifacts": [

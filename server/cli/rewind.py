@@ -28,6 +28,8 @@ MEANS = {
     "rerun": "cells that ran again",
 }
 SHOWN = 6
+MOST_SESSIONS = 2_000
+"""Among how many sessions branches are looked for."""
 
 
 def _named(names: list[str]) -> str:
@@ -288,6 +290,7 @@ def log(ctx: click.Context, session: str, every: bool, as_json: bool) -> None:
         return
     console = Console()
     console.print(f"[bold]{held['title']}[/bold]  [dim]{held['id']}[/dim]", highlight=False)
+    grown = _branches(server, held["id"])
     for rail, turn in graph(turns, held["head_turn"]):
         if turn is None:
             console.print(Text(rail, style="dim"))
@@ -302,10 +305,26 @@ def log(ctx: click.Context, session: str, every: bool, as_json: bool) -> None:
         line.append(f"  {ago(turn['created_at'])}", "dim")
         if here:
             line.append("  ← here", "green")
+        for made in (branch for branch in grown if branch["parent"]["turn"] == turn["n"]):
+            more = Text(
+                f"{rail.replace('●', '│')}     ⑂ {made['title'][:60]}  {made['key'] or made['id']}", style="cyan"
+            )
+            console.print(more, soft_wrap=True)
         console.print(line, soft_wrap=True)
     if held["parent"] is not None:
         parent = held["parent"]
         console.print(f"[dim]a branch of {parent['session_id']}, from turn {parent['turn']}[/dim]", highlight=False)
+
+
+def _branches(server: Server, session_id: str) -> list[dict[str, Any]]:
+    """Sessions that are branches of one, as their own user sees them."""
+    found: list[dict[str, Any]] = []
+    for offset in range(0, MOST_SESSIONS, 100):
+        page = server.call("GET", "/sessions", params={"limit": 100, "offset": offset})
+        found += [row for row in page["sessions"] if (row["parent"] or {}).get("session_id") == session_id]
+        if offset + 100 >= page["total"]:
+            break
+    return found
 
 
 def _all_turns(server: Server, session_id: str) -> list[dict[str, Any]]:

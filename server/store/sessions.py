@@ -165,11 +165,6 @@ class SessionRows:
             total = await connection.fetchval(SQL.count_snapshots, session_id)
         return [{**row, "turn": row["n"], "created_at": row["created_at"].isoformat()} for row in rows], total
 
-    async def branches(self, session_id: SessionId) -> list[tuple[SessionId, int]]:
-        """Sessions that are branches of this one, and the turns that they begin with."""
-        async with postgres.acquired(self._pool) as connection:
-            return [(row["id"], row["parent_turn"]) for row in await connection.fetch(SQL.branches, session_id)]
-
     async def open_turns(self, session_id: SessionId) -> list[Turn]:
         """Turns that are queued or under way, in order."""
         async with postgres.acquired(self._pool) as connection:

@@ -154,9 +154,6 @@ SELECT count(*) FROM sessions WHERE status = 'hibernated';
 -- name: set_parent
 UPDATE sessions SET parent_session_id = $2, parent_turn = $3 WHERE id = $1;
 
--- name: branches
-SELECT id, parent_turn FROM sessions WHERE parent_session_id = $1 ORDER BY created_at;
-
 -- name: snapshots
 SELECT s.revision, s.turn_id, t.n, t.limb, s.created_at FROM snapshots s JOIN turns t ON t.id = s.turn_id
 WHERE s.session_id = $1 ORDER BY t.n LIMIT $2 OFFSET $3;

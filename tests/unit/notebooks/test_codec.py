@@ -7,7 +7,7 @@ import json
 import nbformat
 import pytest
 from cellwright.notebooks import codec
-from cellwright.notebooks.document import Cell, CellId, Document
+from cellwright.notebooks.document import SKIP_TAG, Cell, CellId, Document
 from cellwright.notebooks.errors import InvalidNotebook
 from cellwright.notebooks.export import export
 
@@ -64,3 +64,28 @@ def test_exports() -> None:
     assert "Title" in page
     assert 'src="http' not in page
     assert json.loads(export(DOCUMENT, "ipynb", "t"))["nbformat_minor"] == 5
+
+
+def test_forms_without_metadata_say_it_in_words() -> None:
+    """Where a script, a text or a page comes from stands at its end; an attempt that was given up is named as such."""
+    origin = {
+        "session_id": "0f",
+        "turns": [{"n": 1, "model": "m-1"}, {"n": 2, "model": None}],
+        "inputs": [{"name": "in.csv", "sha256": "ab"}],
+        "packages": {"pandas": "3.0"},
+    }
+    failed = Cell(CellId("f"), "code", "1 / 0", (), 1).tagged(SKIP_TAG)
+    document = Document((failed,), {"cellwright": origin})
+    for form in ("py", "md", "html"):
+        text = export(document, form, "t").decode()  # type: ignore[arg-type]
+        for word in ("given up", "Session: 0f", "Turns: 1, 2", "Model: m-1", "pandas 3.0", "in.csv, SHA-256 ab"):
+            assert word in text, (form, word)
+
+
+def test_a_line_that_goes_on_is_no_magic() -> None:
+    """A script's lines that begin with `%` in the middle of an expression stay; magics become comments."""
+    cell = Cell(CellId("c"), "code", "%matplotlib inline\nx = ('%s'\n    % 3)\n!ls", (), 1)
+    script = export(Document((cell,)), "py", "t").decode()
+    assert "# %matplotlib inline" in script
+    assert "\n    % 3)" in script
+    compile(script, "script", "exec")

@@ -178,3 +178,26 @@ def test_a_verdict() -> None:
     assert judge(1, expected, [error], "error", 0).verdict == "same"
     found = judge(1, Cell(CellId("a"), "code", "1"), printed("1"), "ok", 0)
     assert (found.verdict, found.reason) == ("different", "nothing is recorded for this cell")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a" * 200_000, "a" * 199_999 + "b"),
+        ("1" * 200_000 + "x", "1" * 200_000 + "y"),
+        ("\n".join(f"{n}\nsame" for n in range(20_000)), "\n".join(f"{n + 1}\nsame" for n in range(20_000))),
+    ],
+)
+def test_large_texts_take_no_longer_than_their_length(before: str, after: str) -> None:
+    """Base64, digits and logs of any length are compared; what takes time that grows with its square takes minutes."""
+    found = texts("x", before, after)
+    assert found is not None
+    assert found.likeness == "different"
+
+
+def test_a_figure_that_is_broken() -> None:
+    """A picture with a chunk that makes no sense has a verdict like any other."""
+    broken = PNG[:40] + bytes(30) + PNG[70:]
+    found = figures("it", PNG, broken)
+    assert found is not None
+    assert found.likeness == "different"

@@ -71,3 +71,17 @@ def test_imports() -> None:
 def test_what_must_run_again(cells: list[str], wanted: str, held: str, chosen: list[int]) -> None:
     """The cells that made a name and what they read, but not what is there as it was."""
     assert slice_for([names(cell) for cell in cells], set(wanted.split()), set(held.split())) == chosen
+
+
+@pytest.mark.parametrize(
+    ("source", "makes"),
+    [
+        ("big = clean(big, 'c_%s'\n    % k)", {"big"}),
+        ("%matplotlib inline\nx = (1\n% 2)\n!ls", {"x"}),
+        ("x = 7 \\\n  % 4\n%time y = 2", {"x", "y"}),
+        ("for i in y:\n    %time z = f(i)", {"i", "z"}),
+    ],
+)
+def test_a_line_that_goes_on_is_no_magic(source: str, makes: set[str]) -> None:
+    """A `%` that begins a line in the middle of an expression is an operator."""
+    assert names(source).makes == makes
