@@ -27,10 +27,11 @@ class Doubt:
         self.names.update(dict.fromkeys(names(source).touches, why))
         self.chance_known = False
 
-    def ran(self, source: str, *, whole: bool = True, wrong: str = "") -> str:
+    def ran(self, source: str, *, whole: bool = True, wrong: str = "", read: str = "") -> str:
         """A cell ran again, to its end if `whole`; `wrong` says how it came out otherwise.
 
-        Returns what it drew anew from, chance or the clock, if it did.
+        `read` is a file that it reads and that has changed since it ran first. Returns what it drew anew from, chance
+        or the clock, if it did.
         """
         found = drawn(source, self.imports)
         anew = {
@@ -48,6 +49,9 @@ class Doubt:
                 self.names.pop(name, None)
         for name, root in made.items():
             self.names.setdefault(name, f"it is made from {root}, and that could not be brought back as it was")
+        if read:
+            for name in looked.makes:
+                self.names.setdefault(name, f"its cell reads {read}, which is another file by now")
         for name, whence in anew.items():
             self.names.setdefault(name, f"it is drawn from {whence}, anew each time that its cell runs")
         return min(anew.values(), default="")

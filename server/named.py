@@ -191,7 +191,7 @@ class NamedCheckpoints:
             if key not in then:
                 raise NotFound("fact", key)
         if dry_run:
-            return await self._rewind.preview(session, "restore", way, again)
+            return await self._rewind.preview(session, "restore", way, again, generation)
         before = dict((await self._t.rows.get(session.id)).context)
         rewound = await self._rewind.go(session, "restore", way, by, generation, again)
         if merge != "replace":

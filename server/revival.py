@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from cellwright.notebooks.replay import ReplayedCell, judge
 from cellwright.server.agent.risk import Reasons
 from cellwright.server.artifacts import Artifacts
 from cellwright.server.checkpoints import Checkpoint, Checkpoints
-from cellwright.server.domain import Means, RanAgain, Session, Skipped, VariablesBack
+from cellwright.server.domain import Means, RanAgain, Session, Sha256, Skipped, VariablesBack
 from cellwright.server.errors import StoreUnavailable
 from cellwright.server.settings import Settings
 from cellwright.server.snapshots import Snapshots
@@ -55,6 +56,9 @@ class Plan:
 
     refused: dict[str, str] = field(default_factory=dict)
     """Why a cell may not run again, by its execution."""
+
+    read: dict[str, str] = field(default_factory=dict)
+    """A file that a cell reads and that has changed since, by its execution."""
 
     imports: dict[str, str] = field(default_factory=dict)
     """What all cells up to there have imported, by the names that they gave it."""
@@ -90,7 +94,7 @@ class Plan:
             if run.execution_id in self.refused:
                 doubt.left_out(run.source, self.refused[run.execution_id])
             else:
-                doubt.ran(run.source, whole=run.ok)
+                doubt.ran(run.source, whole=run.ok, read=self.read.get(run.execution_id, ""))
                 there.update(names(run.source).touches)
 
         for run in self.runs[: self.since]:
@@ -160,8 +164,29 @@ class Revival:
             found_reasons = await asyncio.to_thread(_reasons, runs, workspace.folder)
             ids = {run.execution_id for run in picked}
             refused = {run: OUTSIDE.format(", ".join(why)) for run, why in found_reasons.items() if why and run in ids}
+        read = await self._read(session, way, picked)
         imports = await asyncio.to_thread(_imports, picked and runs)
-        return Plan(session, workspace, way, checkpoint, tuple(picked), len(chosen), wanted, refused, imports)
+        return Plan(session, workspace, way, checkpoint, tuple(picked), len(chosen), wanted, refused, read, imports)
+
+    async def _read(self, session: Session, way: Way, runs: Sequence[Run]) -> dict[str, str]:
+        """Files that cells name, that were there before and after their turn, and that are others at the way's end."""
+        found: dict[str, str] = {}
+        turns = {turn.id: turn for turn in way.turns if turn.before is not None}
+        now = (await self._snapshots.load(session.id, way.workspace_version)).files
+        known: dict[str | None, dict[str, Sha256]] = {}
+        for run in runs:
+            turn = turns.get(run.turn_id)
+            if turn is None or turn.before is None:
+                continue
+            versions = (turn.before.workspace_version, turn.workspace_version)
+            for version in {*versions} - known.keys():
+                held = (await self._snapshots.load(session.id, version)).files
+                known[version] = {n: f.sha256 for n, f in held.items() if n not in now or now[n].sha256 != f.sha256}
+            others = sorted(known[versions[0]].keys() & known[versions[1]].keys())
+            named = next((name for name in others if os.path.basename(name) in run.source), None)
+            if named is not None:
+                found[run.execution_id] = named
+        return found
 
     async def into(self, connection: KernelConnection, plan: Plan) -> VariablesBack:
         """Does what was planned, in a kernel without variables; raises KernelDied."""
@@ -236,7 +261,8 @@ class Revival:
         cell = Cell(CellId(run.cell_id), "code", run.source, whole, 1)
         found = await asyncio.to_thread(judge, 1, cell, outputs, ended.status, round(ended.duration_s * 1000))
         wrong = f"the cell that makes it {_verb(found)} when it ran again" if found.verdict in OTHERWISE else ""
-        whence = await asyncio.to_thread(doubt.ran, run.source, whole=ended.status == "ok", wrong=wrong)
+        read = plan.read.get(run.execution_id, "")
+        whence = await asyncio.to_thread(doubt.ran, run.source, whole=ended.status == "ok", wrong=wrong, read=read)
         why = _why(found) or (whence and f"it draws from {whence}")
         return RanAgain(**about, verdict=found.verdict, reason=why, duration_ms=found.duration_ms)
 

@@ -164,9 +164,13 @@ class Rewind:
 
     # -- going ---------------------------------------------------------------------------------------------------
 
-    async def preview(self, session: Session, why: Why, to: To, again: Again) -> Rewound:
-        """What a move would do, without doing it; raises NotFound or Conflict."""
+    async def preview(self, session: Session, why: Why, to: To, again: Again, generation: int) -> Rewound:
+        """What a move would do, without doing it; raises NotFound or Conflict.
+
+        What the user typed into the notebook's file is taken into the log first, as before a turn.
+        """
         async with self.exclusively(session.id):
+            await self._t.notebooks.pull(await self._t.rows.get(session.id), generation)
             target = await self._target(await self._t.rows.get(session.id), why, to, again)
         return target.rewound
 

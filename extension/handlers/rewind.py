@@ -107,9 +107,9 @@ async def _move(call: Call, why: Why) -> Rewound:
         raise Invalid("Give either to_turn or before_turn.")
     before = _named(body.before_turn)
     to = _named(body.to_turn) if before is None else Before(before)
-    if body.dry_run:
-        return await call.app.rewind.preview(session, why, to, body.rerun)
     generation = await call.app.turns.owned(session.id)
+    if body.dry_run:
+        return await call.app.rewind.preview(session, why, to, body.rerun, generation)
     return await call.app.rewind.go(session, why, to, call.owner, generation, body.rerun)
 
 

@@ -67,6 +67,11 @@ async def go(talk: Talk, why: Any, to: int | str | None = None, again: Any = "sa
     return await talk.app.rewind.go(await talk.refresh(), why, to, OWNER, generation, again)
 
 
+async def foretell(talk: Talk, to: int | None = None) -> Rewound:
+    generation = await talk.app.turns.owned(talk.session.id)
+    return await talk.app.rewind.preview(await talk.refresh(), "undo", to, "safe", generation)
+
+
 async def recover(talk: Talk) -> VariablesBack:
     generation = await talk.app.turns.owned(talk.session.id)
     return await talk.app.rewind.recover(await talk.refresh(), "safe", generation)
@@ -210,7 +215,7 @@ async def test_facts_and_summary_go_back(talk: Talk) -> None:
 async def test_a_preview_changes_nothing(talk: Talk) -> None:
     """It says what would happen, and nothing does."""
     seen = await three_turns(talk)
-    told = await talk.app.rewind.preview(await talk.refresh(), "undo", 1, "safe")
+    told = await foretell(talk, 1)
     assert (told.left_turns, told.to_turn) == ([2, 3], 1)
     assert told.files.removed == ["f2.txt", "f3.txt"]
     assert told.files.written == ["all.txt"]
@@ -864,7 +869,7 @@ async def test_what_is_drawn_anew_is_named(talk: Talk) -> None:
     await talk.run("gone = 1")
     await settled(talk)
     kept = await value_of(talk, "(seeded, last)")
-    foretold = await talk.app.rewind.preview(await talk.refresh(), "undo", None, "safe")
+    foretold = await foretell(talk)
     told = await go(talk, "undo")
     assert foretold.variables.missing == told.variables.missing
     missing = {lost.name: lost.reason for lost in told.variables.missing}
@@ -873,6 +878,25 @@ async def test_what_is_drawn_anew_is_named(talk: Talk) -> None:
     assert "chance" in missing["x"]
     assert "made from x" in missing["y"]
     assert await value_of(talk, "(seeded, last)") == kept
+
+
+async def test_what_was_read_from_a_file_that_changed(talk: Talk) -> None:
+    """A value that a cell reads again from a file that is another by then is told, before and after."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.app.sessions.write(talk.session, "n.txt", "1")
+    await talk.app.sessions.write(talk.session, "same.txt", "1")
+    await talk.run("n = int(open('n.txt').read())\nm = n + 1")
+    await talk.run("k = int(open('same.txt').read())")
+    await talk.run("written = open('n.txt', 'w').write('7')")
+    await talk.run("n = m = k = None")
+    await settled(talk)
+    foretold = await foretell(talk)
+    told = await go(talk, "undo")
+    assert foretold.variables.missing == told.variables.missing
+    missing = {lost.name: lost.reason for lost in told.variables.missing}
+    assert set(missing) == {"n", "m"}
+    assert "n.txt" in missing["n"]
 
 
 async def test_what_is_stored_is_not_in_doubt(talk: Talk) -> None:

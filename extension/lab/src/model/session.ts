@@ -305,7 +305,8 @@ export class SessionModel {
       void this._reload();
     }
     if (told.event === 'turn.started' && this.row) {
-      this.row = { ...this.row, head_turn: told.data.n, can_redo: false };
+      const own = turn?.does === 'edit'; // What was not asked does not end what can be redone.
+      this.row = { ...this.row, head_turn: told.data.n, can_redo: own && this.row.can_redo };
     }
     if (told.event.startsWith('turn.') && this.row) {
       this.row = { ...this.row, usage: addUsage(this.row.usage, told.data.usage) };
