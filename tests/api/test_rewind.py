@@ -40,6 +40,20 @@ def value(jupyter: JupyterServer, session: str, name: str) -> str:
     return str(told["preview"])
 
 
+def test_a_diff(jupyter: JupyterServer, talked: str) -> None:
+    """What one point has otherwise than another: cells with their outputs, files, variables, artifacts, turns."""
+    told = jupyter.call("GET", f"/sessions/{talked}/diff", params={"turn": "1", "other_turn": "2"})
+    assert [(c["what"], "x = 2" in c["source"]) for c in told["cells"] if c["kind"] == "code"] == [("added", True)]
+    assert told["files"] == {"added": ["f2.txt"], "changed": [], "deleted": []}
+    assert told["variables"] == {"added": [], "changed": ["x"], "deleted": []}
+    assert told["artifacts"]["added"] == ["f2.txt"]
+    assert told["turns"]["added"] == ["2: question 2"]
+    back = jupyter.call("GET", f"/sessions/{talked}/diff", params={"turn": "2", "other_turn": "1"})
+    assert [c["what"] for c in back["cells"] if c["kind"] == "code"] == ["deleted"]
+    assert back["files"]["deleted"] == ["f2.txt"]
+    assert jupyter.http.get(f"/sessions/{talked}/diff", params={"turn": "9"}).status_code == 404
+
+
 def test_undo_and_redo(jupyter: JupyterServer, talked: str) -> None:
     """Everything that the surface tells of a session goes back, and forth again; the answer says how."""
     after = seen(jupyter, talked)

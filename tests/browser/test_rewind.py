@@ -122,6 +122,25 @@ def test_what_a_dead_kernel_held_is_offered(lab: Lab, model: OpenAIServer) -> No
     expect(bar).to_have_count(0)
 
 
+@pytest.mark.parametrize("choice", ["Leave out", "Run again"])
+def test_what_reached_outside_is_asked_about(lab: Lab, model: OpenAIServer, choice: str) -> None:
+    """Before it runs again to bring lost variables back, the user sees it with the reason, and decides."""
+    model.script([cell("import subprocess"), cell("out = subprocess.Popen(['true'])"), cell("x = 41"), Say("Made.")])
+    lab.open()
+    session = lab.new_chat()
+    lab.ask("Make x.")
+    lab.ended(1)
+    lab.server.http.post(f"/sessions/{session}/execute", json={"source": "import os; os._exit(1)"})
+    lab.panel.get_by_role("button", name="Bring them back").click(timeout=SLOW_MS)
+    dialog = lab.page.locator(".jp-Dialog")
+    expect(dialog).to_contain_text("out = subprocess.Popen", timeout=SLOW_MS)
+    expect(dialog).to_contain_text("starts processes")
+    dialog.get_by_role("button", name=choice).click()
+    expect(lab.panel.locator(".jp-Cellwright-wayback")).to_have_count(0, timeout=SLOW_MS)
+    found = variables(lab, session)
+    assert (found["x"], "out" in found) == ("41", choice == "Run again")
+
+
 def test_a_dialog_can_be_refused(lab: Lab, talked: str) -> None:
     """Cancelled, nothing moves."""
     button(lab, 1, "Rewind to here").click()

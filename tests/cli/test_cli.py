@@ -152,6 +152,9 @@ def test_there_and_back(shell: Shell, model: OpenAIServer) -> None:
     made = shell("branch", "mine", "--from", "1", "--key", "other").stdout
     assert "cellwright ask --session other" in made
     assert "a branch of" in shell("log", "other").stdout
+    branches = [line for line in shell("log", "mine").stdout.splitlines() if "⑂" in line]
+    assert [line.endswith("other") for line in branches] == [True]
+    assert "Now after turn 3" in shell("checkpoints", "mine", "--add", "again", "--restore", "good").stdout
     told = shell("diff", "mine@1", "mine@3").stdout
     assert "+ 3: another way" in told
     assert "~ x" in told
@@ -160,6 +163,21 @@ def test_there_and_back(shell: Shell, model: OpenAIServer) -> None:
     assert "left behind by a rewind" in shell("show", "mine@2").stdout
     refused = shell("undo", "mine", "--to", "99", check=False)
     assert (refused.returncode, "no turn '99'" in refused.stderr) == (1, True)
+
+
+def test_after_a_kernels_death(shell: Shell, model: OpenAIServer) -> None:
+    """What would come back, then what came back, with what was left out and how to have that too."""
+    shell.env |= model.settings
+    model.script([cell("import subprocess"), cell("out = subprocess.Popen(['true'])"), cell("x = 41"), Say("Made.")])
+    shell("ask", "--session", "dead", "make x")
+    assert "lost nothing" in shell("recover", "dead", check=False).stderr
+    model.script([cell("import os; os._exit(1)"), Say("It died.")])
+    shell("ask", "--session", "dead", "die", check=False)
+    assert "Would be back" in shell("recover", "dead", "--dry-run").stdout
+    told = shell("recover", "dead").stdout
+    assert "stored variables" in told
+    assert "starts processes" in told
+    assert "cellwright recover dead --rerun all" in told
 
 
 def test_ctrl_c_stops_the_turn(shell: Shell, model: OpenAIServer) -> None:
