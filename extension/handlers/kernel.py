@@ -141,6 +141,7 @@ ROUTES = [
         200,
         (404, 409),
         "execute",
+        example={"dry_run": True},
     ),
     Route(
         "POST",

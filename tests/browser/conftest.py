@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.browser.lab import Lab, LabServer
+from tests.browser.lab import SLOW_MS, Lab, LabServer
 from tests.doubles.openai_server import OpenAIServer
 
 EXTENSION = Path(__file__).parents[2] / "extension"
+# A machine that does something else beside it needs more than Playwright's five seconds now and then.
+expect.set_options(timeout=SLOW_MS / 2)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
