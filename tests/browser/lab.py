@@ -75,9 +75,13 @@ class Lab:
         return self.ready()
 
     def reload(self, session: str = "") -> Lab:
-        """Loads the page again, once JupyterLab has stored where it stands."""
+        """Loads the page again, once JupyterLab has stored where it stands, and stores nothing more."""
         stored = f"window.jupyterapp.serviceManager.workspaces.fetch('{self.workspace}').then(w => JSON.stringify(w))"
-        self.page.wait_for_function(f"{stored}.then(text => text.includes('{session}'))", polling=200)
+        settled = f"text.includes('{session}') && window.cellwrightStored === text"
+        self.page.wait_for_function(
+            f"() => {stored}.then(text => {{ const is = {settled}; window.cellwrightStored = text; return is; }})",
+            polling=1_000,
+        )
         self.page.reload()
         return self.ready()
 
