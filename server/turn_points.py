@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 from cellwright.kernels.client import KernelConnection
@@ -52,33 +53,32 @@ class TurnPoints:
             if self._t.settings.live_copies:
                 await self._take_copy(session_id, turn_id)
 
+    async def own_variables(self, session: Session, generation: int) -> None:
+        """Stores the variables before a turn begins where the user has run something in the kernel since the last."""
+        connection = self._t.kernels.get(session.id)
+        if connection is None or not connection.used_by_others or not self._t.settings.turn_checkpoint_bytes:
+            return
+        if await rests(connection):
+            await self._store(session.id, session.head_turn_id, connection, generation, "begin")
+
     async def _store(
-        self, session_id: SessionId, turn_id: TurnId, connection: KernelConnection, generation: int | None
+        self,
+        session_id: SessionId,
+        turn_id: TurnId | None,
+        connection: KernelConnection,
+        generation: int | None,
+        kind: Literal["turn", "begin"] = "turn",
     ) -> None:
         try:
             async with self._t.kernels.lock(session_id):
                 session = await self._t.rows.get(session_id)
                 budget = self._t.settings.turn_checkpoint_bytes
-                saved = await self._checkpoints.save(session, connection, "turn", of_turn=turn_id, budget=budget)
+                saved = await self._checkpoints.save(session, connection, kind, of_turn=turn_id, budget=budget)
                 await self._t.log.append(session_id, [saved], generation=generation)
                 connection.used_by_others = False
             await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
         except (KernelError, CellwrightError) as error:
             log.info("variables_not_kept", session_id=session_id, error=str(error))
-
-    async def own_variables(self, session: Session, generation: int) -> None:
-        """Stores the variables before a turn begins where the user has run something in the kernel since the last."""
-        connection = self._t.kernels.get(session.id)
-        budget, head = self._t.settings.turn_checkpoint_bytes, session.head_turn_id
-        if connection is None or not connection.used_by_others or not budget or not await rests(connection):
-            return
-        try:
-            async with self._t.kernels.lock(session.id):
-                saved = await self._checkpoints.save(session, connection, "begin", of_turn=head, budget=budget)
-                await self._t.log.append(session.id, [saved], generation=generation)
-            connection.used_by_others = False
-        except (KernelError, CellwrightError) as error:
-            log.info("variables_not_kept", session_id=session.id, error=str(error))
 
     async def _take_copy(self, session_id: SessionId, turn_id: TurnId) -> None:
         try:

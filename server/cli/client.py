@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -120,10 +120,8 @@ def connect(ctx: click.Context, *, start: bool = True) -> Server:
 
 def running() -> Server | None:
     """A server of this user's on this machine that has Cellwright: the data folder's owner before others."""
-    from jupyter_server.serverapp import list_running_servers
-
     owner = _owner()
-    servers = sorted(list_running_servers(), key=lambda info: info["pid"] != owner)
+    servers = sorted(_listed(), key=lambda info: info["pid"] != owner)
     for info in servers:
         if owner is None and os.environ.get("CELLWRIGHT_DATA_DIR"):
             continue  # A folder of one's own was asked for, and nobody serves it.
@@ -136,6 +134,23 @@ def running() -> Server | None:
             continue
         return server
     return None
+
+
+def _listed() -> list[dict[str, Any]]:
+    """What Jupyter servers of this user's have written about themselves; some may have ended.
+
+    `jupyter_server.serverapp.list_running_servers` reads the same files, but importing it takes longer than all else
+    that a command does.
+    """
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    found = []
+    for path in Path(jupyter_runtime_dir()).glob("jpserver-*.json"):
+        with suppress(OSError, ValueError):  # Gone, or being written.
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if "pid" in told and "url" in told:
+                found.append(told)
+    return found
 
 
 def _owner() -> int | None:
@@ -172,13 +187,11 @@ def start_server(module: str = "jupyter_server") -> Server:
             arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=background
         )
     give_up = time.monotonic() + START_S
-    from jupyter_server.serverapp import list_running_servers
-
     while time.monotonic() < give_up:
         if process.poll() is not None:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
             raise ClientError(f"The server did not start:\n{tail}")
-        for info in list_running_servers():
+        for info in _listed():
             if info["pid"] == process.pid:
                 server = Server(info["url"], token, started=True, pid=process.pid)
                 server.process = process

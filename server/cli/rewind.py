@@ -261,7 +261,7 @@ def _show_cell(console: Console, cell: dict[str, Any]) -> None:
     lines = cell["source"].splitlines() or [""]
     if cell["what"] in ("added", "deleted"):
         for line in lines[:SHOWN]:
-            console.print(Text(f"  {sign} {line}", style=style))
+            console.print(Text(f"  {sign} {line}", style=style), soft_wrap=True)
         if len(lines) > SHOWN:
             console.print(Text(f"    … {len(lines) - SHOWN} more lines", style="dim"))
         return
@@ -270,7 +270,7 @@ def _show_cell(console: Console, cell: dict[str, Any]) -> None:
     for line in "\n".join(part for part in parts if part).splitlines():
         if not line.startswith(("---", "+++")):
             colour = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
-            console.print(Text(f"      {line}", style=colour))
+            console.print(Text(f"      {line}", style=colour), soft_wrap=True)
 
 
 @click.command()
