@@ -43,8 +43,8 @@ class KernelConnection:
         self.died: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.execution_state = "starting"
         self.last_variables: list[dict[str, Any]] = []
-        self.used_by_others = False
-        """Whether another client has run something, since whoever wants to know last set this back."""
+        self.runs_of_others = 0
+        """How often another client has run something, since we listen."""
         self.watched = False
         self.shares_disk = True
         self.replaced = False
@@ -184,7 +184,7 @@ class KernelConnection:
                 exchange.running = True
             return exchange.published.put(message)
         if kind == "execute_input":
-            self.used_by_others = True
+            self.runs_of_others += 1
         return None
 
     def _heard_reply(self, message: Message) -> None:

@@ -240,6 +240,7 @@ class Cellwright:
             asyncio.create_task(self.hot.run(), name="hot"),
             asyncio.create_task(self.turns.run(), name="turns"),
             asyncio.create_task(self.life.run(), name="kernels"),
+            asyncio.create_task(self.rewind.run(), name="points"),
             asyncio.create_task(self.cleaner.run(), name="cleaning"),
             asyncio.create_task(self._warm(), name="warm"),
         ]

@@ -81,7 +81,7 @@ class Branches:
         connection = self._t.kernels.get(session.id)
         assert session.head_turn_id is not None
         async with postgres.acquired(self._pool) as database:
-            known = await database.fetch(POINTS.of_turns, [session.head_turn_id], session.kernel_incarnation)
+            known = await database.fetch(POINTS.of_turns, [session.head_turn_id], session.kernel_incarnation, None, [])
         whole = any(not row["variables"]["manifest"].get("partial") for row in known)
         if connection is not None and not whole:
             turn_id = session.head_turn_id
@@ -150,7 +150,7 @@ class Branches:
             if record.event.type not in LEFT_OUT and not _of_rewind(record.event)
         ]
         async with postgres.acquired(self._pool) as database:
-            rows = await database.fetch(POINTS.of_turns, way.ids, lives.first)
+            rows = await database.fetch(POINTS.of_turns, way.ids, lives.first, parent.id, [list(part) for part in way.line])
             there = {row["id"] for row in await database.fetch(ARTIFACTS.ready_ids, parent.id)}
         records = [record for record in records if _artifact(record.event) in (None, *there)]
         events: list[tuple[Any, e.Event]] = [(record.at, _inherited(record.event, lives.first)) for record in records]

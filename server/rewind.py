@@ -61,6 +61,9 @@ To = int | str | Before | Way | None
 OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES)
 MAX_TOLD = 20
 LOOKS = 3
+RESTS_S = 1.5
+"""A kernel that was seen idle twice, so long apart, rests."""
+
 BROKEN_OFF = "The server ended while it went to another point."
 
 log = structlog.get_logger(__name__)
@@ -104,6 +107,23 @@ class Rewind:
     def still(self, session_id: SessionId) -> asyncio.Lock:
         """Held while the head moves, and by who brings a file: what comes in the middle of a move would go with it."""
         return self._still.setdefault(session_id, asyncio.Lock())
+
+    async def run(self) -> None:
+        """Keeps what users run by themselves in kernels, once these rest, until cancelled."""
+        seen: dict[SessionId, int] = {}
+        while True:
+            await asyncio.sleep(RESTS_S)
+            before, seen = seen, {}
+            for session_id in self._t.kernels.sessions():
+                connection = self._t.kernels.get(session_id)
+                if connection is None or not self.points.unkept(connection):
+                    continue
+                seen[session_id] = connection.runs_of_others
+                rests = connection.execution_state == "idle" and before.get(session_id) == connection.runs_of_others
+                if rests and not self.alone(session_id).locked():
+                    with contextlib.suppress(CellwrightError):  # A turn has begun, or a store is away: the next look.
+                        async with self.exclusively(session_id):
+                            await self.points.own_variables(await self._t.rows.get(session_id))
 
     # -- finding the way -----------------------------------------------------------------------------------------
 

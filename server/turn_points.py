@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -10,6 +11,7 @@ from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.copies import SleepingCopy
 from cellwright.kernels.errors import KernelError
 from cellwright.server import events as e
+from cellwright.server import variables
 from cellwright.server.checkpoints import Checkpoints
 from cellwright.server.domain import Message, MessageId, Session, SessionId, TurnId, TurnRequest, new_id
 from cellwright.server.errors import CellwrightError, NotFound
@@ -23,6 +25,9 @@ SQL = queries.load("sessions")
 KEPT_TURNS = 50
 """Turns of a session whose variables stay stored; older ones come back by running cells again."""
 
+Runs = weakref.WeakKeyDictionary[KernelConnection, int]
+"""How often others had run something in a kernel at some time."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -32,6 +37,8 @@ class TurnPoints:
     def __init__(self, tools: Tools, checkpoints: Checkpoints, snapshots: Snapshots, ways: Ways) -> None:
         self._t, self._checkpoints, self._snapshots, self._ways = tools, checkpoints, snapshots, ways
         self._copies: dict[SessionId, dict[TurnId, SleepingCopy]] = {}
+        self._of_turn: Runs = weakref.WeakKeyDictionary()
+        self._stored: Runs = weakref.WeakKeyDictionary()
 
     async def files(self, session: Session) -> list[e.WorkspaceSaved]:
         """What there is to say of the workspace where it is another than was known: its files are stored then."""
@@ -47,19 +54,25 @@ class TurnPoints:
         connection = self._t.kernels.get(session_id)
         if connection is None or not await rests(connection):
             return
+        self._of_turn[connection] = connection.runs_of_others
         async with self._t.life.keeping(session_id, connection):
             if self._t.settings.turn_checkpoint_bytes:
                 await self._store(session_id, turn_id, connection, generation)
             if self._t.settings.live_copies:
                 await self._take_copy(session_id, turn_id)
 
-    async def own_variables(self, session: Session, generation: int) -> None:
-        """Stores the variables before a turn begins where the user has run something in the kernel since the last."""
+    def unkept(self, connection: KernelConnection) -> bool:
+        """Whether the user has run something in a kernel that no stored point holds yet."""
+        return connection.runs_of_others > self._stored.get(connection, 0)
+
+    async def own_variables(self, session: Session, generation: int | None = None) -> None:
+        """Stores what the user has run in the kernel since the last point, if they have."""
         connection = self._t.kernels.get(session.id)
-        if connection is None or not connection.used_by_others or not self._t.settings.turn_checkpoint_bytes:
+        if connection is None or not self.unkept(connection) or not await rests(connection):
             return
-        if await rests(connection):
-            await self._store(session.id, session.head_turn_id, connection, generation, "begin")
+        async with self._t.life.keeping(session.id, connection):
+            if self._t.settings.turn_checkpoint_bytes:
+                await self._store(session.id, session.head_turn_id, connection, generation, "begin")
 
     async def _store(
         self,
@@ -69,13 +82,14 @@ class TurnPoints:
         generation: int | None,
         kind: Literal["turn", "begin"] = "turn",
     ) -> None:
+        self._stored[connection] = connection.runs_of_others
         try:
             async with self._t.kernels.lock(session_id):
                 session = await self._t.rows.get(session_id)
                 budget = self._t.settings.turn_checkpoint_bytes
                 saved = await self._checkpoints.save(session, connection, kind, of_turn=turn_id, budget=budget)
-                await self._t.log.append(session_id, [saved], generation=generation)
-                connection.used_by_others = False
+                changed = await variables.news(connection)
+                await self._t.log.append(session_id, [saved, *changed], generation=generation)
             await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
         except (KernelError, CellwrightError) as error:
             log.info("variables_not_kept", session_id=session_id, error=str(error))
@@ -103,7 +117,7 @@ class TurnPoints:
         news = await self._ways.news(way)
         _, saved = await self._snapshots.take(session, workspace_of(self._t.root, session))
         files = [] if saved is None else [saved]
-        ran = await self._ran_since(session.id)
+        ran = await self._ran_since(session.id) or any(kind == "checkpoint.created" for kind, _ in news)
         told = _in_words(news, files[0] if files else None, ran)
         if not told:
             return session
@@ -132,7 +146,7 @@ class TurnPoints:
         return await self._t.rows.get(session.id)
 
     async def _ran_since(self, session_id: SessionId) -> bool:
-        """Whether the user ran something since the last point: they were seen to, or variables are others."""
+        """Whether the user ran something since the last turn: they were seen to, or variables are others."""
         connection = self._t.kernels.get(session_id)
         if connection is None or not await rests(connection):
             return False
@@ -141,7 +155,7 @@ class TurnPoints:
             await connection.learn_variables()
         except KernelError:
             return False
-        return connection.used_by_others or before != connection.last_variables
+        return connection.runs_of_others > self._of_turn.get(connection, 0) or before != connection.last_variables
 
 
 def _in_words(news: list[tuple[str, dict[str, object]]], files: e.WorkspaceSaved | None, ran: bool) -> str:

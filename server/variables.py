@@ -36,6 +36,13 @@ def changes(connection: KernelConnection, now: list[dict[str, Any]]) -> Variable
     return VariablesChanged(added=added, changed=changed, removed=removed)
 
 
+async def news(connection: KernelConnection) -> list[VariablesChanged]:
+    """What others have changed in the namespace since the kernel last told of it."""
+    now = await asked(connection)
+    changed = None if now is None else changes(connection, now)
+    return [] if changed is None else [changed]
+
+
 async def asked(connection: KernelConnection) -> list[dict[str, Any]] | None:
     """The variables of a kernel that does not tell them unasked; None where it cannot."""
     try:

@@ -171,7 +171,7 @@ class Ways:
         async with postgres.acquired(self._pool) as connection:
             before = way.checkpoint["seq"] if way.checkpoint is not None else None
             line = [list(part) for part in way.line]
-            rows = await connection.fetch(SQL.checkpoints_on_way, way.ids, lives.first, before, line)
+            rows = await connection.fetch(SQL.checkpoints_on_way, way.ids, lives.first, before, line, way.session_id)
         found = next((row for row in rows if lives.whole(row["incarnation"])), None)
         return None if found is None else (found, found["n"])
 

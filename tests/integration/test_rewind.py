@@ -19,6 +19,7 @@ from cellwright.server.domain import Rewound, VariablesBack
 from cellwright.server.errors import Conflict, NotFound, StoreUnavailable
 from cellwright.server.kernel_life import workspace_of
 from cellwright.server.notebook_files import content
+from cellwright.server.store import postgres
 
 from tests.conftest import OWNER, Talk
 from tests.doubles.openai_server import Say, cell
@@ -285,13 +286,7 @@ async def test_what_the_user_ran_before_a_question(talk: Talk) -> None:
     """Undoing the question leaves the variables that the user had set by then, by whatever means they come."""
     await talk.run("x = 1")
     await settled(talk)
-    kernel = talk.app.kernels.get(talk.session.id)
-    assert kernel is not None
-    other = kernel.manager.client()
-    other.start_channels()
-    other.execute("k = [x] * 3")
-    await other.get_shell_msg(timeout=20)
-    other.stop_channels()
+    await by_hand(talk, "k = [x] * 3")
     await talk.run("k = None; x = 2")
     await settled(talk)
     for _ in range(2):
@@ -299,6 +294,88 @@ async def test_what_the_user_ran_before_a_question(talk: Talk) -> None:
         assert await value_of(talk, "(x, k)") == "(1, [1, 1, 1])"
         await go(talk, "redo")
         assert await value_of(talk, "(x, k)") == "(2, None)"
+
+
+async def by_hand(talk: Talk, source: str) -> None:
+    """What a user does in JupyterLab without the agent: code that another client of the kernel sends."""
+    connection = talk.app.kernels.get(talk.session.id)
+    assert connection is not None
+    heard = connection.runs_of_others
+    other = connection.manager.client()
+    other.start_channels()
+    other.execute(source)
+    await other.get_shell_msg(timeout=20)
+    other.stop_channels()
+    async with asyncio.timeout(20):
+        while connection.runs_of_others == heard:
+            await asyncio.sleep(0.01)
+
+
+async def test_what_the_user_ran_before_the_first_question(talk: Talk) -> None:
+    """There is no turn yet that it could belong to; undoing the first question leaves it all the same."""
+    await talk.app.sessions.wake(talk.session)
+    await by_hand(talk, "mine = [1, 2]")
+    await talk.run("theirs = sum(mine)")
+    await settled(talk)
+    for _ in range(2):
+        await go(talk, "undo")
+        assert await value_of(talk, "mine") == "[1, 2]"
+        await go(talk, "redo")
+        assert await value_of(talk, "(mine, theirs)") == "([1, 2], 3)"
+    child = await branch(talk, from_turn=0)
+    await child.run("mine = mine * 2")
+    assert await value_of(child, "mine") == "[1, 2, 1, 2]"
+
+
+async def kept_by_itself(talk: Talk) -> None:
+    """Waits until what a user ran by hand is stored."""
+    connection = talk.app.kernels.get(talk.session.id)
+    assert connection is not None
+    async with asyncio.timeout(20):
+        while talk.app.rewind.points.unkept(connection):
+            await asyncio.sleep(0.05)
+    await settled(talk)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_what_the_user_ran_outlives_the_kernel(talk: Talk, asked: bool) -> None:
+    """Once the kernel rests, it is stored: a death before the next question takes nothing of it."""
+    if asked:
+        await talk.run("x = 1")
+        await settled(talk)
+    else:
+        await talk.app.sessions.wake(talk.session)
+    for n in range(3):
+        await by_hand(talk, f"mine = {[n]}")
+        await kept_by_itself(talk)
+    told = [event for event in await talk.events() if isinstance(event, e.VariablesChanged)]
+    assert "mine" in {variable.name for event in told for variable in event.added}
+    connection = talk.app.kernels.get(talk.session.id)
+    assert connection is not None
+    await by_hand(talk, "late = 1")
+    os.kill(connection.manager.provisioner.pid, 9)
+    async with asyncio.timeout(20):
+        while not any(isinstance(ev, e.KernelChanged) and ev.status == "died" for ev in await talk.events()):
+            await asyncio.sleep(0.05)
+    back = await recover(talk)
+    assert (back.means, "mine" in back.restored) == (["stored"], True)
+    assert await value_of(talk, "mine") == "[2]"
+    async with postgres.acquired(talk.app.rewind._pool) as database:
+        kept = await database.fetchval("SELECT count(*) FROM checkpoints WHERE metadata ->> 'kind' = 'begin'")
+    assert kept == 1
+
+
+async def test_what_was_kept_by_itself_is_a_turn_of_theirs(talk: Talk) -> None:
+    """An undo records it first, as it does what was not stored yet."""
+    await talk.run("x = 1")
+    await settled(talk)
+    await by_hand(talk, "x = 2")
+    await kept_by_itself(talk)
+    told = await go(talk, "undo")
+    assert (told.from_turn, told.to_turn, told.left_turns) == (2, 0, [1, 2])
+    assert (await talk.app.rows.turns(talk.session.id, 10))[0][-1].query == "(I ran code in the kernel.)"
+    await go(talk, "redo")
+    assert await value_of(talk, "x") == "2"
 
 
 @pytest.mark.parametrize("how", ["undo", "recover"])

@@ -26,9 +26,11 @@ SELECT DISTINCT label FROM checkpoints c JOIN sessions s ON s.id = c.session_id
 WHERE c.session_id = $1 AND c.metadata ->> 'kind' = 'named' AND on_line(c.seq, s.line);
 
 -- name: of_turns
--- Those that were made behind the end of their turn.
-SELECT c.* FROM checkpoints c JOIN turns t ON t.id = c.turn_id
-WHERE c.turn_id = ANY ($1::uuid[]) AND (c.metadata ->> 'incarnation')::integer >= $2 AND c.seq >= (t.line -> -1 ->> 1)::bigint
+-- Those that were made behind the end of their turn, and on the line $4 of session $3 before its first.
+SELECT c.* FROM checkpoints c LEFT JOIN turns t ON t.id = c.turn_id
+WHERE (c.turn_id = ANY ($1::uuid[]) AND c.seq >= (t.line -> -1 ->> 1)::bigint
+       OR c.session_id = $3 AND c.turn_id IS NULL AND on_line(c.seq, $4::jsonb))
+  AND (c.metadata ->> 'incarnation')::integer >= $2
 ORDER BY c.seq;
 
 -- name: refer
@@ -62,10 +64,18 @@ WHERE r.session_id = $1 AND r.holder = 'checkpoint:' || gone.id
 RETURNING r.sha256;
 
 -- name: drop_turns
+-- All but the last $2, and of what was stored between two turns, or moves of the head, all but the last.
 WITH gone AS (
     DELETE FROM checkpoints
     WHERE id IN (SELECT id FROM checkpoints WHERE session_id = $1 AND metadata ->> 'kind' IN ('turn', 'begin')
                  ORDER BY seq DESC OFFSET $2)
+       OR id IN (SELECT c.id FROM checkpoints c
+                 WHERE c.session_id = $1 AND c.metadata ->> 'kind' = 'begin'
+                   AND c.seq < (SELECT max(seq) FROM checkpoints
+                                WHERE session_id = $1 AND metadata ->> 'kind' = 'begin')
+                   AND NOT EXISTS (SELECT FROM events e
+                                   WHERE e.session_id = $1 AND e.seq > c.seq
+                                     AND e.type IN ('turn.queued', 'head.moved', 'session.branched')))
     RETURNING id
 )
 DELETE FROM object_refs r USING gone

@@ -44,15 +44,16 @@ FROM events WHERE session_id = $1 AND type = 'kernel.changed' AND on_line(seq, $
 -- Those kept behind the ends of the way's turns, and before event $3 if one is given; the last first. Of one turn's
 -- those that hold all there was come first. What was kept when a session fell asleep, or before the next turn, holds
 -- what the user did since: it counts where that is on the way, and else comes last. Of a turn in whose middle the way
--- leaves it, those of its middle count.
-SELECT c.*, t.n, (c.metadata ->> 'incarnation')::integer AS incarnation
-FROM checkpoints c JOIN turns t ON t.id = c.turn_id
-WHERE c.turn_id = ANY ($1::uuid[]) AND (c.metadata ->> 'incarnation')::integer >= $2
+-- leaves it, those of its middle count. What the user ran before the first turn is of none.
+SELECT c.*, coalesce(t.n, 0) AS n, (c.metadata ->> 'incarnation')::integer AS incarnation
+FROM checkpoints c LEFT JOIN turns t ON t.id = c.turn_id
+WHERE (c.turn_id = ANY ($1::uuid[]) OR c.session_id = $5 AND c.turn_id IS NULL)
+  AND (c.metadata ->> 'incarnation')::integer >= $2
   AND CASE WHEN on_line((t.line -> -1 ->> 1)::bigint, $4::jsonb)
            THEN c.seq >= (t.line -> -1 ->> 1)::bigint AND on_line((t.line -> -1 ->> 1)::bigint, c.metadata -> 'line')
            ELSE on_line(c.seq, $4::jsonb) END
   AND ($3::bigint IS NULL OR c.seq < $3)
-ORDER BY t.n DESC, coalesce((c.variables -> 'manifest' ->> 'partial')::boolean, false),
+ORDER BY n DESC, coalesce((c.variables -> 'manifest' ->> 'partial')::boolean, false),
     c.metadata ->> 'kind' IN ('hibernated', 'begin') AND NOT on_line(c.seq, $4::jsonb), c.seq DESC LIMIT 100;
 
 -- name: kept_before
@@ -68,8 +69,9 @@ WHERE session_id = $1 AND type = 'context.changed' AND on_line(seq, $2::jsonb) O
 -- What came to a session behind event $2, and since its head last moved, and belongs to no turn: a user's own doings.
 SELECT e.type, e.payload FROM events e JOIN sessions s ON s.id = e.session_id
 WHERE e.session_id = $1 AND e.seq > greatest($2, (s.line -> -1 ->> 0)::bigint) AND e.turn_id IS NULL
-  AND e.type IN ('cells.edited', 'file.uploaded', 'message.completed', 'message.edited', 'message.deleted',
-                 'context.changed')
+  AND (e.type IN ('cells.edited', 'file.uploaded', 'message.completed', 'message.edited', 'message.deleted',
+                  'context.changed')
+       OR e.type = 'checkpoint.created' AND e.payload ->> 'kind' = 'begin')
 ORDER BY e.seq;
 
 -- name: sources
