@@ -150,7 +150,9 @@ class Branches:
             if record.event.type not in LEFT_OUT and not _of_rewind(record.event)
         ]
         async with postgres.acquired(self._pool) as database:
-            rows = await database.fetch(POINTS.of_turns, way.ids, lives.first, parent.id, [list(part) for part in way.line])
+            rows = await database.fetch(
+                POINTS.of_turns, way.ids, lives.first, parent.id, [list(part) for part in way.line]
+            )
             there = {row["id"] for row in await database.fetch(ARTIFACTS.ready_ids, parent.id)}
         records = [record for record in records if _artifact(record.event) in (None, *there)]
         events: list[tuple[Any, e.Event]] = [(record.at, _inherited(record.event, lives.first)) for record in records]

@@ -79,7 +79,7 @@ def lab(browser: Browser, jupyter: LabServer, request: pytest.FixtureRequest, tm
     yield shown
     if request.node.stash.get(FAILED, False):
         shown.page.screenshot(path=str(tmp_path / "failed.png"))
-        print(f"screenshot: {tmp_path / 'failed.png'}\n" + "\n".join(shown.logged))
+        print(f"screenshot: {tmp_path / 'failed.png'}", shown.stands(), *shown.logged, sep="\n")
     window.close()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any, Self
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import ConsoleMessage, Error, Locator, Page, expect
 
 from tests.jupyter import JupyterServer
 
@@ -120,7 +121,21 @@ class Lab:
         self.input.fill(query)
         # Who types is slower than the page, which knows a moment later that there is something to send.
         expect(self.panel.get_by_role("button", name="Send message")).to_be_enabled(timeout=SLOW_MS)
-        self.input.press("Enter")
+        sent = self.panel.get_by_role("button", name="Send message")
+        for _ in range(3):  # What a busy page does meanwhile may take the cursor away.
+            self.input.press("Enter")
+            with contextlib.suppress(AssertionError):
+                expect(sent).to_be_disabled(timeout=SLOW_MS / 3)
+                return
+        raise AssertionError(f"{query!r} was not sent.")
+
+    def stands(self) -> str:
+        """Where the page is, and what JupyterLab has stored of it: for who looks into a test that failed."""
+        stored = f"window.jupyterapp?.serviceManager.workspaces.fetch('{self.workspace}').then(w => JSON.stringify(w))"
+        try:
+            return f"{self.page.url}\n{self.page.evaluate(stored)}"
+        except Error as error:
+            return f"{self.page.url}\n{error}"
 
     def drop(self, name: str, text: str, how: str = "drop") -> None:
         """Drops a file onto the question, or pastes it, and waits until it stands there."""

@@ -314,7 +314,8 @@ def test_typing_while_it_is_saved(lab: Lab, model: OpenAIServer) -> None:
     session = begun(lab, model)
     lab.page.route("**/api/contents/**", slowly)
     lab.type_cell("slow = 1")
-    lab.page.keyboard.press("Control+s")
+    with lab.page.expect_request(lambda asked: asked.method == "PUT" and "/api/contents/" in asked.url):
+        lab.page.keyboard.press("Control+s")
     lab.page.keyboard.type("  # typed during the save", delay=60)
     lab.page.wait_for_timeout(2_500)
     lab.page.unroute_all()
