@@ -20,5 +20,10 @@ def call(module: str, expression: str) -> str:
     return f"(lambda module: (exec({source(module)!r}, module.__dict__), module.{expression})[1])({made})"
 
 
-for _module in ("checkpoint", "inspect", "packages"):  # Read once, when the server starts, and not in its event loop.
+for _module in (
+    "checkpoint",
+    "contrast",
+    "inspect",
+    "packages",
+):  # Read once, when the server starts, and not in its event loop.
     source(_module)

@@ -216,7 +216,7 @@ class Cellwright:
         self.rewind = Rewind(self.tools, turn_points, self.snapshots, revival, ways, self._pool)
         self.points = NamedCheckpoints(self.tools, self._checkpoints, self.rewind, ways, self.memory, self._pool)
         self.turns = Turns(self.tools, leases, self.models, self.rewind, self.points, self._pool)
-        self.comparisons = Comparisons(self.log, self.notebooks, self.snapshots)
+        self.comparisons = Comparisons(self.tools, self.snapshots, self._checkpoints, ways)
         self.ways = ways
         self.branches = Branches(self.tools, self._checkpoints, self.snapshots, self.rewind, ways, self._pool)
         self.turns.when_ended(self._after_turn)

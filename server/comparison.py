@@ -5,16 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import structlog
+from cellwright.kernels import injected
+from cellwright.kernels.errors import KernelError
 from cellwright.notebooks.differences import CellDifference, differences
 from cellwright.notebooks.document import Document
-from cellwright.server.domain import Frozen, Session, Variable
+from cellwright.server.checkpoints import Checkpoint, Checkpoints
+from cellwright.server.domain import Frozen, Session, SessionId, Variable, new_id
+from cellwright.server.errors import CellwrightError
 from cellwright.server.events import ArtifactReady, FileUploaded, KernelChanged, Record, VariablesChanged
-from cellwright.server.notebook_files import NotebookFiles
+from cellwright.server.kernel_life import workspace_of
 from cellwright.server.snapshots import Snapshots
-from cellwright.server.store.log import Log
-from cellwright.server.store.ways import Way
+from cellwright.server.store.ways import Way, Ways, covers
+from cellwright.server.workbench import Tools
+from pydantic import Field
+
+COMPARED_S = 120.0
+TOLD_WHOLE = ("bool", "int", "float", "complex", "NoneType")
+"""Types of values whose descriptions say all of them."""
+
+log = structlog.get_logger(__name__)
 
 
 class Named(Frozen):
@@ -25,40 +37,94 @@ class Named(Frozen):
     deleted: list[str] = []
 
 
+class VariableDifference(Frozen):
+    """A variable that is not the same at both points."""
+
+    name: str
+    what: Literal["added", "changed", "deleted"]
+    before: str = Field("", description="Its type, shape and how it begins, at the first point")
+    after: str = ""
+    how: str = Field("", description="In what it differs, where the contents were compared")
+
+
 class Comparison(Frozen):
     """What a second point has otherwise than a first."""
 
     turns: Named
     cells: list[CellDifference]
     files: Named
-    variables: Named
+    variables: list[VariableDifference]
+    not_compared: list[str] = Field(
+        [], description="Variables that look the same, and whose contents could not be compared"
+    )
     artifacts: Named
 
 
 class Comparisons:
-    """Compares."""
+    """Compares. Variables by what they hold, where both points have them stored: in a kernel of its own."""
 
-    def __init__(self, log: Log, notebooks: NotebookFiles, snapshots: Snapshots) -> None:
-        self._log, self._notebooks, self._snapshots = log, notebooks, snapshots
+    def __init__(
+        self,
+        tools: Tools,
+        snapshots: Snapshots,
+        checkpoints: Checkpoints,
+        ways: Ways,
+    ) -> None:
+        self._t, self._snapshots, self._checkpoints, self._ways = tools, snapshots, checkpoints, ways
 
     async def between(self, one: tuple[Session, Way], other: tuple[Session, Way]) -> Comparison:
         """What `other` has otherwise than `one`."""
         before, after = await self._at(*one), await self._at(*other)
         cells = await asyncio.to_thread(differences, before.document, after.document)
         parts = {name: named(held, after.named[name]) for name, held in before.named.items()}
-        return Comparison(cells=cells, **parts)
+        hows = await self._contents(one, other)
+        found, unsure = variables_apart(before.variables, after.variables, hows)
+        return Comparison(cells=cells, variables=found, not_compared=unsure, **parts)
+
+    async def _contents(self, one: tuple[Session, Way], other: tuple[Session, Way]) -> Mapping[str, str | None]:
+        """How variables differ that both points have stored: empty for those that hold the same, None for unknown."""
+        if one[0].owner != other[0].owner:
+            return {}  # What one user's objects do when they are loaded must not happen beside another's.
+        points = [await self._stored(*point) for point in (one, other)]
+        if points[0] is None or points[1] is None:
+            return {}
+        if points[0].id == points[1].id:
+            return dict.fromkeys(points[0].kept, "")
+        name = SessionId(new_id())
+        workspace = workspace_of(self._t.root, one[0])
+        try:
+            await self._t.life.make_room(name)
+            await asyncio.to_thread(workspace.make)
+            kernel = await self._t.kernels.start(name, one[0].kernel_name, workspace.folder)
+            await self._checkpoints.restore(kernel, points[0])
+            await kernel.evaluate(injected.call("contrast", "set_aside()"), COMPARED_S)
+            await self._checkpoints.restore(kernel, points[1])
+            return dict(await kernel.evaluate(injected.call("contrast", "told()"), COMPARED_S))
+        except (KernelError, CellwrightError) as error:
+            log.info("variables_not_compared", session_id=one[0].id, error=str(error))
+            return {}
+        finally:
+            await asyncio.shield(self._t.kernels.end(name))
+
+    async def _stored(self, session: Session, way: Way) -> Checkpoint | None:
+        """The variables that were stored at just that point."""
+        found = await self._ways.checkpoint(way, await self._ways.lives(way))
+        if found is None or found[1] != way.n:
+            return None
+        point = self._checkpoints.of_row(found[0])
+        return point if point.kind == "turn" or covers(way.line, found[0]["seq"]) else None
 
     async def _at(self, session: Session, way: Way) -> _Point:
-        records = await self._log.on_way(session.id, way.line, way.ids)
+        records = await self._t.log.on_way(session.id, way.line, way.ids)
         files = await self._snapshots.load(session.id, way.workspace_version)
         return _Point(
-            await self._notebooks.document(session, way.revision),
+            await self._t.notebooks.document(session, way.revision),
             {
                 "turns": {f"{turn.n}: {turn.query.splitlines()[0][:80]}": turn.query for turn in way.turns},
                 "files": {file.name: file.sha256 for file in files.files.values()},
-                "variables": _variables(records),
                 "artifacts": _artifacts(records),
             },
+            _variables(records),
         )
 
 
@@ -68,6 +134,30 @@ class _Point:
 
     document: Document
     named: dict[str, Mapping[str, Any]]
+    variables: Mapping[str, Variable]
+
+
+def variables_apart(
+    before: Mapping[str, Variable], after: Mapping[str, Variable], hows: Mapping[str, str | None]
+) -> tuple[list[VariableDifference], list[str]]:
+    """Variables that are not the same, and names of those that seem to be; `hows` tells of contents, by name."""
+    found, unsure = [], []
+    for name in sorted({*before, *after}):
+        texts = {side: _brief(held[name]) for side, held in (("before", before), ("after", after)) if name in held}
+        how = hows.get(name)
+        if len(texts) == 1:
+            what: Literal["added", "deleted"] = "added" if name in after else "deleted"
+            found.append(VariableDifference(name=name, what=what, **texts))
+        elif how or (how is None and before[name] != after[name]):
+            found.append(VariableDifference(name=name, what="changed", how=how or "", **texts))
+        elif how is None and before[name].type not in TOLD_WHOLE:
+            unsure.append(name)
+    return found, unsure
+
+
+def _brief(variable: Variable) -> str:
+    shape = f" ({', '.join(map(str, variable.shape))})" if variable.shape else ""
+    return f"{variable.type}{shape} {variable.preview}".strip()
 
 
 def named(before: Mapping[str, Any], after: Mapping[str, Any]) -> Named:

@@ -239,18 +239,28 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
         click.echo(json.dumps(told, indent=2))
         return
     console = Console()
-    for kind in ("turns", "files", "variables", "artifacts"):
-        signs = (("+", "green", "added"), ("~", "yellow", "changed"), ("-", "red", "deleted"))
-        lines = [(sign, style, name) for sign, style, what in signs for name in told[kind][what]]
+    signs = {"added": ("+", "green"), "changed": ("~", "yellow"), "deleted": ("-", "red")}
+    for kind in ("turns", "files", "artifacts"):
+        lines = [(*sign, name) for what, sign in signs.items() for name in told[kind][what]]
         if lines:
             console.print(Text(kind, style="bold"))
             for sign, style, name in lines:
                 console.print(Text(f"  {sign} {name}", style=style))
+    if told["variables"] or told["not_compared"]:
+        console.print(Text("variables", style="bold"))
+    for found in told["variables"]:
+        sign, style = signs[found["what"]]
+        about = found["how"] or " → ".join(text for text in (found["before"], found["after"]) if text)
+        console.print(Text.assemble((f"  {sign} {found['name']}", style), (f"  {about}", "dim")), soft_wrap=True)
+    if told["not_compared"]:
+        names = ", ".join(told["not_compared"])
+        console.print(Text(f"  contents not compared: {names}", style="dim"), soft_wrap=True)
     if told["cells"]:
         console.print(Text("cells", style="bold"))
     for cell in told["cells"]:
         _show_cell(console, cell)
-    if not told["cells"] and not any(any(told[kind].values()) for kind in ("turns", "files", "variables", "artifacts")):
+    lists = any(any(told[kind].values()) for kind in ("turns", "files", "artifacts"))
+    if not (told["cells"] or told["variables"] or told["not_compared"] or lists):
         console.print("The same.")
 
 

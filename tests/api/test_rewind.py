@@ -45,7 +45,7 @@ def test_a_diff(jupyter: JupyterServer, talked: str) -> None:
     told = jupyter.call("GET", f"/sessions/{talked}/diff", params={"turn": "1", "other_turn": "2"})
     assert [(c["what"], "x = 2" in c["source"]) for c in told["cells"] if c["kind"] == "code"] == [("added", True)]
     assert told["files"] == {"added": ["f2.txt"], "changed": [], "deleted": []}
-    assert told["variables"] == {"added": [], "changed": ["x"], "deleted": []}
+    assert told["variables"] == [{"name": "x", "what": "changed", "before": "int 1", "after": "int 2", "how": "1 → 2"}]
     assert told["artifacts"]["added"] == ["f2.txt"]
     assert told["turns"]["added"] == ["2: question 2"]
     back = jupyter.call("GET", f"/sessions/{talked}/diff", params={"turn": "2", "other_turn": "1"})

@@ -157,7 +157,7 @@ def test_there_and_back(shell: Shell, model: OpenAIServer) -> None:
     assert "Now after turn 3" in shell("checkpoints", "mine", "--add", "again", "--restore", "good").stdout
     told = shell("diff", "mine@1", "mine@3").stdout
     assert "+ 3: another way" in told
-    assert "~ x" in told
+    assert "~ x  1 → " in told
     assert "The same." in shell("diff", "mine@1", "other@1").stdout
     assert "question 2" in shell("show", "mine@2").stdout
     assert "left behind by a rewind" in shell("show", "mine@2").stdout

@@ -15,6 +15,7 @@ from cellwright.notebooks.document import Cell, CellId
 from cellwright.notebooks.render import plain
 from cellwright.server import events as e
 from cellwright.server.app import Cellwright
+from cellwright.server.comparison import Comparison
 from cellwright.server.domain import Rewound, VariablesBack
 from cellwright.server.errors import Conflict, NotFound, StoreUnavailable
 from cellwright.server.kernel_life import workspace_of
@@ -644,6 +645,50 @@ async def test_a_named_checkpoint(talk: Talk) -> None:
     await talk.app.points.restore(await talk.refresh(), point.id, "selective", ["by"], OWNER, generation)
     with pytest.raises(NotFound):
         await talk.app.points.restore(await talk.refresh(), point.id, "selective", ["no"], OWNER, generation)
+
+
+async def compared(one: Talk, n: int, other: Talk, m: int) -> Comparison:
+    app = one.app
+    points = [
+        (await talk.refresh(), await app.ways.to(talk.session.id, (await app.rewind.turn(talk.session, turn)).id))
+        for talk, turn in ((one, n), (other, m))
+    ]
+    return await app.comparisons.between(points[0], points[1])
+
+
+async def test_what_variables_hold_is_compared(talk: Talk) -> None:
+    """A change that no description shows is found, and said in words; what came back by an undo is the same."""
+    await talk.run("data = list(range(5_000))\nrow = {'a': [1, 2]}\ndef f(x): return x + 1\nsame = {'k': {1, 2}}")
+    await talk.run("data[4_000] = 0\nrow['a'][1] = 3\ndef f(x): return x + 2\ngone = (i for i in range(3))")
+    await settled(talk)
+    told = await compared(talk, 1, talk, 2)
+    assert {v.name: (v.what, v.how) for v in told.variables} == {
+        "data": ("changed", "1 of 5,000 items differ, the first at [4000]: 4000 → 0"),
+        "f": ("changed", "its code is another"),
+        "gone": ("added", ""),
+        "row": ("changed", "'a': 1 of 2 items differ, the first at [1]: 2 → 3"),
+    }
+    assert told.not_compared == []
+    await go(talk, "undo")
+    child = await branch(talk)
+    await child.run("pass")
+    await settled(child)
+    assert (await compared(talk, 1, child, 2)).variables == []
+
+
+async def test_what_cannot_be_compared_is_named(talk: Talk) -> None:
+    """Where no variables are stored, and between two users: what looks the same may not be."""
+    await talk.run("data = list(range(5_000))\nn = 1")
+    await settled(talk)
+    other = Talk(talk.app, await talk.app.sessions.create("another", title="Theirs"), talk.model)
+    await other.run("data = list(range(5_000))\nn = 2")
+    await settled(other)
+    found = await compared(talk, 1, other, 1)
+    assert ([v.name for v in found.variables], found.not_compared) == (["n"], ["data"])
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    await talk.run("data[4_000] = 0")
+    await settled(talk)
+    assert (await compared(talk, 1, talk, 2)).not_compared == ["data"]
 
 
 @pytest.mark.parametrize("recovery", ["ask", "auto"])

@@ -411,7 +411,14 @@ export interface components {
             /** Cells */
             cells: components["schemas"]["CellDifference"][];
             files: components["schemas"]["Named"];
-            variables: components["schemas"]["Named"];
+            /** Variables */
+            variables: components["schemas"]["VariableDifference"][];
+            /**
+             * Not Compared
+             * @description Variables that look the same, and whose contents could not be compared
+             * @default []
+             */
+            not_compared: string[];
             artifacts: components["schemas"]["Named"];
         };
         /** Compress */
@@ -2456,6 +2463,36 @@ export interface components {
              * @default null
              */
             thumbnail: string | null;
+        };
+        /**
+         * VariableDifference
+         * @description A variable that is not the same at both points.
+         */
+        VariableDifference: {
+            /** Name */
+            name: string;
+            /**
+             * What
+             * @enum {string}
+             */
+            what: "added" | "changed" | "deleted";
+            /**
+             * Before
+             * @description Its type, shape and how it begins, at the first point
+             * @default
+             */
+            before: string;
+            /**
+             * After
+             * @default
+             */
+            after: string;
+            /**
+             * How
+             * @description In what it differs, where the contents were compared
+             * @default
+             */
+            how: string;
         };
         /** VariableList */
         VariableList: {

@@ -1,0 +1,291 @@
+"""In what the variables of two points differ, by what they hold: in a kernel that has first the ones, then the others.
+
+Stands alone: it is sent to kernels where Cellwright is not installed. It calls no `__eq__` of users' classes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+WITHIN_S = 20.0
+DEPTH = 40
+LISTED = 3
+SHOWN = 60
+COMPARED_PLAINLY = ("datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo", "ipaddress", "re")
+"""Modules of plain values, whose own word for equality is taken."""
+
+Aside = dict[str, Any]
+
+
+class _Late(Exception):
+    pass
+
+
+def _names(shell: Any) -> Aside:
+    hidden = shell.user_ns_hidden
+    return {
+        name: value
+        for name, value in list(shell.user_ns.items())
+        if not name.startswith("_")
+        and name not in ("In", "Out", "get_ipython", "exit", "quit", "open")
+        and not (name in hidden and hidden[name] is value)
+        and type(value) is not types.ModuleType
+    }
+
+
+def _shell() -> Any:
+    from IPython import get_ipython
+
+    return get_ipython()
+
+
+def set_aside() -> str:
+    """Takes all variables out of the namespace, to be compared with those that come next."""
+    shell = _shell()
+    shell.cellwright_aside = {name: shell.user_ns.pop(name) for name in _names(shell)}
+    return json.dumps(sorted(shell.cellwright_aside))
+
+
+def told() -> str:
+    """JSON: `{name: how it differs}` of the names that both have; empty text for the same, null where none can say."""
+    shell = _shell()
+    before, after = shell.cellwright_aside, _names(shell)
+    until = time.monotonic() + WITHIN_S
+    found: dict[str, str | None] = {}
+    for name in before.keys() & after.keys():
+        try:
+            found[name] = Contrast(until).of(before[name], after[name])
+        except (Exception, RecursionError):  # A library may raise anything about what it made.
+            found[name] = None
+    return json.dumps(found)
+
+
+class Contrast:
+    """Compares two values, down to what they hold; a pair that is met again within itself counts as the same."""
+
+    def __init__(self, until: float = math.inf) -> None:
+        self._until, self._depth = until, 0
+        self._met: set[tuple[int, int]] = set()
+        self._alive: list[Any] = []
+
+    def of(self, one: Any, other: Any) -> str:
+        """How the other differs from the one, in a few words; empty if it does not."""
+        if one is other:
+            return ""
+        if time.monotonic() > self._until or self._depth > DEPTH:
+            raise _Late
+        if _kind(one) != _kind(other):
+            return f"{_shown(one)} → {_shown(other)}"
+        if (id(one), id(other)) in self._met:
+            return ""
+        self._met.add((id(one), id(other)))
+        self._alive += (one, other)  # What a value makes up to be compared would else give its identity to the next.
+        self._depth += 1
+        try:
+            return self._way(one)(one, other)
+        finally:
+            self._depth -= 1
+
+    def _way(self, value: Any) -> Callable[[Any, Any], str]:
+        kind, package = type(value), type(value).__module__.split(".")[0]
+        if kind in (int, bool, complex, type(None), str, bytes, bytearray, range, slice, type(...)):
+            return _plainly
+        if kind is float:
+            return _floats
+        if kind in (list, tuple):
+            return self._sequences
+        if kind is dict:
+            return self._mappings
+        if kind in (set, frozenset):
+            return _sets
+        if package == "numpy" and hasattr(value, "dtype") and hasattr(value, "shape"):
+            return self._arrays
+        if package == "pandas" and kind.__name__ in ("DataFrame", "Series"):
+            return self._tables
+        if package == "pandas" and hasattr(value, "equals"):
+            return lambda a, b: "" if a.equals(b) else f"{_shown(a)} → {_shown(b)}"
+        if kind is types.FunctionType:
+            return self._functions
+        if isinstance(value, type):
+            return self._classes
+        if package in COMPARED_PLAINLY or package == "pandas":
+            return _plainly
+        return self._states
+
+    def _sequences(self, one: Any, other: Any) -> str:
+        if len(one) != len(other):
+            return f"{len(one):,} → {len(other):,} items"
+        found = [(place, how) for place, pair in enumerate(zip(one, other, strict=True)) if (how := self.of(*pair))]
+        if not found:
+            return ""
+        place, how = found[0]
+        more = f"{len(found):,} of {len(one):,} items differ, the first at " if len(one) > 1 else ""
+        return _cut(f"{more}[{place}]: {how}")
+
+    def _mappings(self, one: dict[Any, Any], other: dict[Any, Any]) -> str:
+        parts = [
+            _listed("without", [key for key in one if key not in other]),
+            _listed("with", [key for key in other if key not in one]),
+        ]
+        changed = [(key, how) for key in one if key in other and (how := self.of(one[key], other[key]))]
+        parts += [f"{_shown(key)}: {how}" for key, how in changed[:LISTED]]
+        parts += [f"{len(changed) - LISTED} more keys"] if len(changed) > LISTED else []
+        if not any(parts) and list(one) != list(other):
+            parts.append("its keys are in another order")
+        return "; ".join(part for part in parts if part)
+
+    def _arrays(self, one: Any, other: Any) -> str:
+        import numpy as np
+
+        if one.dtype != other.dtype:
+            return f"{one.dtype} → {other.dtype}"
+        if one.shape != other.shape:
+            return f"shape {one.shape} → {other.shape}"
+        if one.dtype.kind == "O":
+            return self._sequences(one.ravel().tolist(), other.ravel().tolist())
+        a, b = np.asarray(one), np.asarray(other)
+        differ = a != b
+        if a.dtype.kind in "fcmM":
+            differ &= ~(np.isnan(a) & np.isnan(b)) if a.dtype.kind in "fc" else ~(np.isnat(a) & np.isnat(b))
+        count = int(differ.sum())
+        if not count:
+            masks = [getattr(value, "mask", None) for value in (one, other)]
+            return self._arrays(*map(np.asarray, masks)) if masks[0] is not None else ""
+        if a.shape == ():
+            return f"{_shown(a.item())} → {_shown(b.item())}"
+        most = ""
+        if a.dtype.kind in "iuf":
+            apart = np.abs(a[differ].astype(float) - b[differ].astype(float))
+            most = f", by up to {np.nanmax(apart):.4g}" if np.isfinite(apart).any() else ""
+        return f"{count:,} of {a.size:,} values differ{most}"
+
+    def _tables(self, one: Any, other: Any) -> str:
+        import pandas as pd
+
+        if isinstance(one, pd.Series):
+            one, other = one.to_frame("values"), other.to_frame("values")
+        parts = [f"{len(one):,} → {len(other):,} rows"] if len(one) != len(other) else []
+        columns = list(one.columns), list(other.columns)
+        parts.append(_listed("without", [c for c in columns[0] if c not in columns[1]]))
+        parts.append(_listed("with", [c for c in columns[1] if c not in columns[0]]))
+        if not any(parts) and columns[0] != columns[1]:
+            parts.append("its columns are in another order")
+        if not parts or not any(parts):
+            for place, column in enumerate(columns[0]):
+                if how := self._column(one.iloc[:, place], other.iloc[:, place]):
+                    parts.append(f"{column}: {how}")
+            parts = [*parts[: LISTED + 2], f"{len(parts) - LISTED - 2} more columns"] if len(parts) > 5 else parts
+            if not any(parts) and not one.index.equals(other.index):
+                parts.append("its index is another")
+        return "; ".join(part for part in parts if part)
+
+    def _column(self, one: Any, other: Any) -> str:
+        if str(one.dtype) != str(other.dtype):
+            return f"{one.dtype} → {other.dtype}"
+        a, b = one.reset_index(drop=True), other.reset_index(drop=True)
+        if a.equals(b):
+            return ""
+        if a.dtype.kind == "O":
+            return self._sequences(a.tolist(), b.tolist())
+        count = int(((a != b).fillna(False) & ~(a.isna() & b.isna()) | (a.isna() != b.isna())).sum())
+        return f"{count:,} of {len(a):,} values differ" if count else ""
+
+    def _functions(self, one: Any, other: Any) -> str:
+        if _code(one.__code__) != _code(other.__code__):
+            return "its code is another"
+        cells = [[_content(cell) for cell in f.__closure__ or ()] for f in (one, other)]
+        about = [(f.__defaults__, f.__kwdefaults__, dict(f.__dict__)) for f in (one, other)]
+        return self.of(*about) or self.of(*cells)
+
+    def _classes(self, one: type, other: type) -> str:
+        if one.__module__ != "__main__":
+            return "" if _named(one) == _named(other) else f"{_named(one)} → {_named(other)}"
+        own = [{k: v for k, v in vars(c).items() if k not in _OF_CLASSES} for c in (one, other)]
+        how = self._mappings(*own) or self._sequences(*([*map(_named, c.__mro__)] for c in (one, other)))
+        return f"the class: {how}" if how else ""
+
+    def _states(self, one: Any, other: Any) -> str:
+        """By what a value is pickled from."""
+        (make, *held), (make_other, *held_other) = (_reduced(value) for value in (one, other))
+        if _named(make) != _named(make_other) or len(held) != len(held_other):
+            return f"{_shown(one)} → {_shown(other)}"
+        # The first of what makes an object anew is its class, which is compared as such already.
+        pairs = zip(map(_plain_part, held), map(_plain_part, held_other), strict=True)
+        return next((how for pair in pairs if (how := self.of(*pair))), "")
+
+
+_OF_CLASSES = ("__dict__", "__weakref__", "__module__", "__firstlineno__", "__static_attributes__", "__doc__")
+
+
+def _reduced(value: Any) -> tuple[Any, ...]:
+    made = value.__reduce_ex__(4)
+    return made if isinstance(made, tuple) else (made,)
+
+
+def _plain_part(part: Any) -> Any:
+    """Classes by their names; what comes one by one, as a list."""
+    if isinstance(part, tuple):
+        return tuple(_named(p) if isinstance(p, type) and p.__module__ == "__main__" else p for p in part)
+    return list(part) if hasattr(part, "__next__") else part
+
+
+def _code(code: types.CodeType) -> tuple[Any, ...]:
+    constants = [_code(c) if isinstance(c, types.CodeType) else (type(c), c) for c in code.co_consts]
+    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, repr(constants)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _plainly(one: Any, other: Any) -> str:
+    return "" if one == other else f"{_shown(one)} → {_shown(other)}"
+
+
+def _floats(one: float, other: float) -> str:
+    return "" if one == other or (math.isnan(one) and math.isnan(other)) else f"{one!r} → {other!r}"
+
+
+def _sets(one: Any, other: Any) -> str:
+    parts = [_listed("without", list(one - other)), _listed("with", list(other - one))]
+    return "; ".join(part for part in parts if part)
+
+
+def _listed(word: str, members: list[Any]) -> str:
+    if not members:
+        return ""
+    more = f" and {len(members) - LISTED} more" if len(members) > LISTED else ""
+    return f"{word} {', '.join(map(_shown, members[:LISTED]))}{more}"
+
+
+def _kind(value: Any) -> str:
+    return _named(type(value))
+
+
+def _named(value: Any) -> str:
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"
+
+
+def _shown(value: Any) -> str:
+    """A value in a few characters; of what is no plain one, its type."""
+    kind = type(value)
+    if kind in (list, tuple, set, frozenset, dict):
+        return f"{kind.__name__} of {len(value):,}"
+    if kind in (str, bytes):
+        return _cut(repr(value[: SHOWN + 1]))
+    if kind in (int, float, complex, bool, type(None)) or kind.__module__.split(".")[0] in COMPARED_PLAINLY:
+        return _cut(repr(value) if kind is not int or value.bit_length() < 400 else "a large integer")
+    shape = getattr(value, "shape", None)
+    return f"{kind.__name__} {shape}" if type(shape) is tuple else kind.__name__
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 3 * SHOWN else text[: 3 * SHOWN - 1] + "…"
