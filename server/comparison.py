@@ -112,7 +112,8 @@ class Comparisons:
         if found is None or found[1] != way.n:
             return None
         point = self._checkpoints.of_row(found[0])
-        return point if point.kind == "turn" or covers(way.line, found[0]["seq"]) else None
+        # Some are of what the user did by themselves after the turn.
+        return point if point.kind in ("turn", "named") or covers(way.line, found[0]["seq"]) else None
 
     async def _at(self, session: Session, way: Way) -> _Point:
         records = await self._t.log.on_way(session.id, way.line, way.ids)
