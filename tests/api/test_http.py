@@ -324,7 +324,9 @@ def test_notebook_and_exports(jupyter: JupyterServer, session: str) -> None:
     """The notebook as JSON with its revision, and as a file in each form."""
     import nbformat
 
-    jupyter.call("POST", f"/sessions/{session}/execute", json={"source": "6 * 7"})
+    plot = "import matplotlib.pyplot as plt\nplt.plot([1]); plt.show()\n6 * 7"
+    told = jupyter.call("POST", f"/sessions/{session}/execute", json={"source": plot})
+    jupyter.until_ended(told["turn_id"])
     answer = jupyter.http.get(f"/sessions/{session}/notebook")
     nbformat.validate(nbformat.from_dict(answer.json()))
     assert answer.headers["etag"]
@@ -333,6 +335,9 @@ def test_notebook_and_exports(jupyter: JupyterServer, session: str) -> None:
         assert answer.status_code == 200
         assert words in answer.text
         assert answer.headers["content-disposition"].startswith("attachment")
+        if form == "html":
+            assert "<img" in answer.text
+            assert 'src="data:image/png;base64,' in answer.text
 
 
 def test_messages_and_history(jupyter: JupyterServer, session: str, model: OpenAIServer) -> None:

@@ -142,6 +142,16 @@ class Lab:
         self.page.evaluate(GIVE, [how, name, text])
         expect(self.panel.locator(".jp-chat-attachment", has_text=name)).to_be_visible()
 
+    def choose_from_menu(self, item: Locator, entry: str) -> None:
+        """Clicks on an entry of a context menu; opens that again where the page, taking the focus, closed it."""
+        wanted = self.page.locator(".lm-Menu-item", has_text=entry)
+        for _ in range(3):
+            item.click(button="right")
+            with contextlib.suppress(Error):
+                wanted.click(timeout=SLOW_MS / 3)
+                return
+        raise AssertionError(f"There is no {entry!r}.")
+
     def turn(self, n: int) -> Locator:
         return self.panel.locator(f".jp-Cellwright-steps[data-turn='{n}']")
 

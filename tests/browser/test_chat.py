@@ -220,8 +220,7 @@ def test_questions_about_a_cell(lab: Lab, jupyter: LabServer, model: OpenAIServe
     lab.ask("Divide.")
     lab.ended(1)
     lab.open_notebook()
-    lab.cells.nth(1).locator(".jp-InputArea").click(button="right")
-    lab.page.locator(".lm-Menu-item", has_text="Fix This Cell").click()
+    lab.choose_from_menu(lab.cells.nth(1).locator(".jp-InputArea"), "Fix This Cell")
     expect(lab.input).to_have_value(re.compile(r"1 / 0[\s\S]*ZeroDivisionError: division by zero"))
 
 
@@ -360,8 +359,8 @@ def test_the_file_browsers_menu(lab: Lab, jupyter: LabServer, model: OpenAIServe
     lab.open()
     session = lab.new_chat()
     lab.command("filebrowser:refresh")
-    lab.page.locator(".jp-DirListing-item", has_text="menu.csv").click(button="right")
-    lab.page.locator(".lm-Menu-item", has_text="Ask Cellwright About This File").click()
+    item = lab.page.locator(".jp-DirListing-item", has_text="menu.csv")
+    lab.choose_from_menu(item, "Ask Cellwright About This File")
     expect(lab.panel.locator(".jp-chat-attachment", has_text="menu.csv")).to_be_visible()
     lab.ask("What is in it?")
     lab.ended(1)

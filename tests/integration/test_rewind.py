@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -541,6 +542,39 @@ async def test_more_than_a_snapshot_holds(talk: Talk) -> None:
     assert (files["small.txt"], files["big.txt"][0]) == ("s", "y")
 
 
+async def test_more_files_than_a_snapshot_holds(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than it may hold in all, what did not fit is named; among too many files none is removed as new."""
+    object.__setattr__(talk.app.settings, "snapshot_bytes", 150)
+    await talk.run("for n in 'abc': open(n, 'w').write('1' * 100)")
+    await talk.run("for n in 'abc': open(n, 'w').write('2' * 100)")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert {left.name: left.reason for left in told.files.left} == {
+        "b": "larger than 50 bytes, which is what can be kept of it",
+        "c": "larger than 50 bytes, which is what can be kept of it",
+    }
+    assert {name: text[0] for name, text in (await look(talk)).files.items()} == {"a": "1", "b": "2", "c": "2"}
+    for module in ("workspace", "snapshots"):
+        monkeypatch.setattr(f"cellwright.server.{module}.MAX_FILES", 3)
+    await talk.run("import os; os.remove('a'); open('d', 'w').write('3'); open('e', 'w').write('3')")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert {left.name for left in told.files.left} == {"b", "c", "d", "…"}
+    files = (await look(talk)).files
+    assert (files["a"][0], files["d"], files["e"]) == ("1", "3", "3")
+
+
+async def test_what_a_live_copy_lacks_is_named(talk: Talk) -> None:
+    """A process has no copy of what its child processes and tasks do."""
+    await talk.run("import subprocess\np = subprocess.Popen(['sleep', '60'])")
+    await settled(talk)
+    await talk.run("x = 1")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert (told.variables.means, [lost.name for lost in told.variables.missing]) == (["fork"], ["child processes: 1"])
+    os.kill(int(await value_of(talk, "p.pid")), 9)
+
+
 async def test_a_notebook_that_was_adopted(app: Cellwright, model: Any, root: Any) -> None:
     """In a folder of the user's own nothing is removed, and their notebook is what it was."""
     import nbformat
@@ -607,6 +641,35 @@ async def test_parent_and_branch_change_independently(talk: Talk) -> None:
     await go(child, "redo")
     assert await value_of(child, "x") == "'child'"
     assert (await look(child)).files["child.txt"] == "c"
+
+
+def memory(talk: Talk) -> int:
+    """What a session's kernel holds, in bytes; of pages that it shares, its part."""
+    kernel = talk.app.kernels.get(talk.session.id)
+    assert kernel is not None
+    lines = Path(f"/proc/{kernel.manager.provisioner.pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+async def test_branches_share_what_they_only_read(talk: Talk) -> None:
+    """A large table is in memory once for all of them, until one changes it."""
+    if talk.app.settings.s3_endpoint is not None:
+        pytest.skip("each kernel has a file of its own of what comes from S3")
+    await talk.run("import numpy as np, pandas as pd\nsmall = 1")
+    await settled(talk)
+    bare = await branch(talk)
+    await bare.run("total = small")
+    await talk.run("big = pd.DataFrame(np.random.default_rng(0).random((250_000, 64)))")
+    await settled(talk)
+    size = 250_000 * 64 * 8
+    children = [await branch(talk) for _ in range(4)]
+    for child in children:
+        await child.run("total = float(big.to_numpy().sum())")
+    more = sum(memory(child) - memory(bare) for child in children)
+    assert size / 2 < more < 2 * size
+    await children[0].run("big *= 2")
+    assert sum(memory(child) - memory(bare) for child in children) - more > size / 2
+    assert len({await value_of(child, "total") for child in children}) == 1
 
 
 async def test_a_branch_costs_no_more_tokens(talk: Talk) -> None:
