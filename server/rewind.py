@@ -61,8 +61,11 @@ To = int | str | Before | Way | None
 OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES)
 MAX_TOLD = 20
 LOOKS = 3
+LOOK_EVERY_S = 1.0
 RESTS_S = 1.5
-"""A kernel that was seen idle twice, so long apart, rests."""
+RESTS_BY_COST = 10
+"""A kernel that was idle for that long rests; and for so many times what its last point took: who works by hand in one
+that holds much does not wait for us."""
 
 BROKEN_OFF = "The server ended while it went to another point."
 
@@ -110,20 +113,30 @@ class Rewind:
 
     async def run(self) -> None:
         """Keeps what users run by themselves in kernels, once these rest, until cancelled."""
-        seen: dict[SessionId, int] = {}
+        seen: dict[SessionId, tuple[int, float]] = {}
         while True:
-            await asyncio.sleep(RESTS_S)
+            await asyncio.sleep(LOOK_EVERY_S)
             before, seen = seen, {}
             for session_id in self._t.kernels.sessions():
                 connection = self._t.kernels.get(session_id)
-                if connection is None or not self.points.unkept(connection):
+                if connection is None or not self.points.unkept(connection) or connection.execution_state != "idle":
                     continue
-                seen[session_id] = connection.runs_of_others
-                rests = connection.execution_state == "idle" and before.get(session_id) == connection.runs_of_others
-                if rests and not self.alone(session_id).locked():
-                    with contextlib.suppress(CellwrightError):  # A turn has begun, or a store is away: the next look.
-                        async with self.exclusively(session_id):
-                            await self.points.own_variables(await self._t.rows.get(session_id))
+                ran, since = before.get(session_id, (-1, 0.0))
+                if ran != connection.runs_of_others:
+                    ran, since = connection.runs_of_others, time.monotonic()
+                seen[session_id] = ran, since
+                rested = time.monotonic() - since >= max(RESTS_S, self.points.cost_s(connection) * RESTS_BY_COST)
+                if rested and not self.alone(session_id).locked():
+                    await self._keep_own(session_id)
+
+    async def _keep_own(self, session_id: SessionId) -> None:
+        try:
+            async with self.exclusively(session_id):
+                await self.points.own_variables(await self._t.rows.get(session_id))
+        except CellwrightError as error:  # A turn has begun, or a store is away: the next look will do.
+            log.debug("point_not_kept", session_id=session_id, error=str(error))
+        except Exception:
+            log.exception("point_not_kept", session_id=session_id)
 
     # -- finding the way -----------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class TurnPoints:
         self._copies: dict[SessionId, dict[TurnId, SleepingCopy]] = {}
         self._of_turn: Runs = weakref.WeakKeyDictionary()
         self._stored: Runs = weakref.WeakKeyDictionary()
+        self._seconds: weakref.WeakKeyDictionary[KernelConnection, float] = weakref.WeakKeyDictionary()
 
     async def files(self, session: Session) -> list[e.WorkspaceSaved]:
         """What there is to say of the workspace where it is another than was known: its files are stored then."""
@@ -65,14 +66,20 @@ class TurnPoints:
         """Whether the user has run something in a kernel that no stored point holds yet."""
         return connection.runs_of_others > self._stored.get(connection, 0)
 
+    def cost_s(self, connection: KernelConnection) -> float:
+        """For how long storing its variables kept a kernel busy the last time, in seconds."""
+        return self._seconds.get(connection, 0.0)
+
     async def own_variables(self, session: Session, generation: int | None = None) -> None:
         """Stores what the user has run in the kernel since the last point, if they have."""
         connection = self._t.kernels.get(session.id)
         if connection is None or not self.unkept(connection) or not await rests(connection):
             return
+        if not self._t.settings.turn_checkpoint_bytes:
+            self._stored[connection] = connection.runs_of_others
+            return
         async with self._t.life.keeping(session.id, connection):
-            if self._t.settings.turn_checkpoint_bytes:
-                await self._store(session.id, session.head_turn_id, connection, generation, "begin")
+            await self._store(session.id, session.head_turn_id, connection, generation, "begin")
 
     async def _store(
         self,
@@ -88,6 +95,7 @@ class TurnPoints:
                 session = await self._t.rows.get(session_id)
                 budget = self._t.settings.turn_checkpoint_bytes
                 saved = await self._checkpoints.save(session, connection, kind, of_turn=turn_id, budget=budget)
+                self._seconds[connection] = saved.seconds
                 changed = await variables.news(connection)
                 await self._t.log.append(session_id, [saved, *changed], generation=generation)
             await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
