@@ -274,6 +274,7 @@ class Cellwright:
             settings.s3_bucket,
             settings.s3_region,
             settings.s3_secure,
+            settings.data_dir / "near",
         )
         await objects.prepare()
         return objects

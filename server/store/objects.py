@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024
 PAGE = 1_000
+NEAR_BYTES = 4 << 30
+NEAR_FROM_BYTES = 1 << 16
 NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -174,16 +176,58 @@ class FileObjects:
             raise StoreUnavailable(f"The folder of objects cannot be written: {error}") from error
 
 
+class Near:
+    """Large objects that were fetched from afar: who fetches one again has the same file.
+
+    Kernels that map it share its pages. The longest unused go where all are more than NEAR_BYTES; who has a link to one
+    keeps it. Blocking.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def link(self, sha256: Sha256, place: Path) -> bool:
+        """Puts the object at `place` if it is here."""
+        try:
+            os.utime(self._folder / sha256)
+            os.link(self._folder / sha256, place)
+        except OSError:
+            return False
+        return True
+
+    def keep(self, sha256: Sha256, place: Path) -> None:
+        """Keeps what was fetched to `place`, read-only from now on; where that cannot be, it is fetched again."""
+        if place.stat().st_size < NEAR_FROM_BYTES:
+            return
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            place.chmod(0o444)
+            os.link(place, self._folder / sha256)
+            self._trim()
+
+    def _trim(self) -> None:
+        held = sorted(((file, file.stat()) for file in self._folder.iterdir()), key=lambda pair: -pair[1].st_mtime)
+        total = 0
+        for file, about in held:
+            total += about.st_size
+            if total > NEAR_BYTES:
+                file.unlink(missing_ok=True)
+
+    def drop(self, sha256: Sha256) -> None:
+        (self._folder / sha256).unlink(missing_ok=True)
+
+
 class S3Objects:
     """Objects in a bucket, under `objects/<sha256>`; the bucket is made if it is not there."""
 
-    def __init__(self, client: Minio, bucket: str) -> None:
-        self._client, self._bucket = client, bucket
+    def __init__(self, client: Minio, bucket: str, near: Near) -> None:
+        self._client, self._bucket, self._near = client, bucket, near
 
     @classmethod
     def connect(
-        cls, endpoint: str, access_key: str, secret_key: str, bucket: str, region: str | None, secure: bool
+        cls, endpoint: str, access_key: str, secret_key: str, bucket: str, region: str | None, secure: bool, near: Path
     ) -> S3Objects:
+        """A store at an S3 endpoint; `near` is a folder for what was fetched lately."""
         import urllib3
         from minio import Minio
 
@@ -195,7 +239,7 @@ class S3Objects:
         client = Minio(
             endpoint, access_key=access_key, secret_key=secret_key, region=region, secure=secure, http_client=pool
         )
-        return cls(client, bucket)
+        return cls(client, bucket, Near(near))
 
     @staticmethod
     def _key(sha256: Sha256) -> str:
@@ -242,11 +286,15 @@ class S3Objects:
             answer.release_conn()
 
     async def fetch(self, sha256: Sha256, place: Path) -> None:
-        await self._call(self._client.fget_object, self._bucket, self._key(sha256), str(place))
+        key = self._key(sha256)
+        if not await asyncio.to_thread(self._near.link, sha256, place):
+            await self._call(self._client.fget_object, self._bucket, key, str(place))
+            await asyncio.to_thread(self._near.keep, sha256, place)
 
     async def delete(self, sha256: Sha256) -> None:
         with contextlib.suppress(KeyError):
             await self._call(self._client.remove_object, self._bucket, self._key(sha256))
+        await asyncio.to_thread(self._near.drop, sha256)
 
     async def names(self) -> AsyncIterator[tuple[Sha256, float]]:
         after = ""

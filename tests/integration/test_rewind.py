@@ -653,8 +653,6 @@ def memory(talk: Talk) -> int:
 
 async def test_branches_share_what_they_only_read(talk: Talk) -> None:
     """A large table is in memory once for all of them, until one changes it."""
-    if talk.app.settings.s3_endpoint is not None:
-        pytest.skip("each kernel has a file of its own of what comes from S3")
     await talk.run("import numpy as np, pandas as pd\nsmall = 1")
     await settled(talk)
     bare = await branch(talk)

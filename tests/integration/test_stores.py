@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import stat
 import subprocess
@@ -163,6 +164,29 @@ async def test_objects(app: Cellwright) -> None:
         await read_all(objects, sha256)
     with pytest.raises(KeyError):
         await read_all(objects, Sha256("0" * 64))
+
+
+async def test_objects_near_by(app: Cellwright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is fetched twice is one file, wherever it comes from, so that kernels share it; what is deleted is gone."""
+    objects, folder = app.artifacts.objects, app.settings.data_dir / "fetched"
+    folder.mkdir()
+    names = [Sha256(hashlib.sha256(bytes([n]) * 200_000).hexdigest()) for n in range(3)]
+    for n, sha256 in enumerate(names):
+        (tmp_path / "source").write_bytes(bytes([n]) * 200_000)
+        await objects.put(sha256, tmp_path / "source")
+    monkeypatch.setattr("cellwright.server.store.objects.NEAR_BYTES", 450_000)
+    for turn in range(2):
+        await objects.fetch(names[0], folder / f"first{turn}")
+    assert (folder / "first0").samefile(folder / "first1")
+    for n in (1, 2):
+        await objects.fetch(names[n], folder / f"other{n}")
+    await objects.fetch(names[0], folder / "again")
+    for n, name in enumerate(("again", "other1", "other2")):
+        assert (folder / name).read_bytes() == bytes([n]) * 200_000
+    for sha256 in names:
+        await objects.delete(sha256)
+        with pytest.raises(KeyError):
+            await objects.fetch(sha256, folder / "gone")
 
 
 async def test_shared_objects_live_as_long_as_one_refers(app: Cellwright) -> None:
