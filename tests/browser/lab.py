@@ -117,11 +117,16 @@ class Lab:
     def input(self) -> Locator:
         return self.panel.locator(".jp-chat-input-textfield textarea").first
 
-    def ask(self, query: str) -> None:
+    def write(self, query: str) -> Locator:
+        """Types a question; returns the button that sends it."""
         self.input.fill(query)
+        send = self.panel.get_by_role("button", name="Send message")
         # Who types is slower than the page, which knows a moment later that there is something to send.
-        expect(self.panel.get_by_role("button", name="Send message")).to_be_enabled(timeout=SLOW_MS)
-        sent = self.panel.get_by_role("button", name="Send message")
+        expect(send).to_be_enabled(timeout=SLOW_MS)
+        return send
+
+    def ask(self, query: str) -> None:
+        sent = self.write(query)
         for _ in range(3):  # What a busy page does meanwhile may take the cursor away.
             self.input.press("Enter")
             with contextlib.suppress(AssertionError):

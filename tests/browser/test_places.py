@@ -180,7 +180,7 @@ def test_a_session_to_look_at(
         expect(answer.get_by_text("Made.")).to_be_visible()
         expect(lab.turn(1).get_by_text("1").last).to_be_visible()
         expect(answer.get_by_role("button", name="Try again")).to_have_count(0)
-        lab.ask("May I?")
+        lab.write("May I?").click()
         expect(lab.input).to_have_value("May I?")
         expect(lab.panel.get_by_text("You may look at this session")).to_be_visible()
         lab.tab("Variables")
