@@ -59,10 +59,27 @@ def told() -> str:
     found: dict[str, str | None] = {}
     for name in before.keys() & after.keys():
         try:
-            found[name] = Contrast(until).of(before[name], after[name])
+            found[name] = _apart(before[name], after[name], until)
         except (Exception, RecursionError):  # A library may raise anything about what it made.
             found[name] = None
     return json.dumps(found)
+
+
+def _apart(one: Any, other: Any, until: float) -> str | None:
+    """How two variables differ; None where even a copy of the one would: its state says where it is, not what it is."""
+    contrast = Contrast(until)
+    how = contrast.of(one, other)
+    if how and contrast.by_state and Contrast(until).of(one, _copied(one)):
+        return None
+    return how
+
+
+def _copied(value: Any) -> Any:
+    try:
+        import cloudpickle as pickler
+    except ImportError:
+        import pickle as pickler
+    return pickler.loads(pickler.dumps(value))  # noqa: S301 (just made here)
 
 
 class Contrast:
@@ -70,6 +87,8 @@ class Contrast:
 
     def __init__(self, until: float = math.inf) -> None:
         self._until, self._depth = until, 0
+        self.by_state = False
+        """Whether something was compared by what it is pickled from."""
         self._met: set[tuple[int, int]] = set()
         self._alive: list[Any] = []
 
@@ -211,12 +230,15 @@ class Contrast:
 
     def _states(self, one: Any, other: Any) -> str:
         """By what a value is pickled from."""
+        self.by_state = True
         (make, *held), (make_other, *held_other) = (_reduced(value) for value in (one, other))
         if _named(make) != _named(make_other) or len(held) != len(held_other):
             return f"{_shown(one)} → {_shown(other)}"
         # The first of what makes an object anew is its class, which is compared as such already.
         pairs = zip(map(_plain_part, held), map(_plain_part, held_other), strict=True)
-        return next((how for pair in pairs if (how := self.of(*pair))), "")
+        how = next((how for pair in pairs if (how := self.of(*pair))), "")
+        inner = how.startswith("'_") and type(one).__module__ != "__main__"
+        return f"another {type(one).__name__}" if inner else how
 
 
 _OF_CLASSES = ("__dict__", "__weakref__", "__module__", "__firstlineno__", "__static_attributes__", "__doc__")

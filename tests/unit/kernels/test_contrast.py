@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
+import math
 import pickle
+import string
 import types
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-from cellwright.kernels.inside.contrast import Contrast
+from cellwright.kernels.inside.contrast import Contrast, _apart
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +84,26 @@ def test_in_words(one: Any, other: Any, how: str) -> None:
 def test_a_copy_is_the_same(value: Any) -> None:
     """What was stored and came back in another process is no change."""
     assert Contrast().of(value, pickle.loads(cloudpickle.dumps(value))) == ""
+
+
+class Placed:
+    """Says in its state where it is."""
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"at": id(self)}
+
+
+def test_by_state() -> None:
+    """Of a library's object no inner names are told; one that differs from its own copy cannot be compared."""
+    one, other = np.random.default_rng(1), np.random.default_rng(2)
+    assert "'state'" in str(_apart(one, other, math.inf))
+    assert _apart(one, np.random.default_rng(1), math.inf) == ""
+    assert _apart(Placed(), Placed(), math.inf) is None
+    pairs = [collections.Counter("ab"), collections.Counter("ac")]
+    assert _apart(pairs[0], pairs[1], math.inf)
+    locks = [string.Formatter(), string.Formatter()]
+    locks[0]._hidden, locks[1]._hidden = 1, 2  # type: ignore[attr-defined]
+    assert _apart(locks[0], locks[1], math.inf) == "another Formatter"
 
 
 VALUES = st.recursive(
