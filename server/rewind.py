@@ -61,6 +61,7 @@ To = int | str | Before | Way | None
 OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES)
 MAX_TOLD = 20
 LOOKS = 3
+SETTLES_S = 10.0
 LOOK_EVERY_S = 1.0
 RESTS_S = 1.5
 RESTS_BY_COST = 10
@@ -137,6 +138,13 @@ class Rewind:
             log.debug("point_not_kept", session_id=session_id, error=str(error))
         except Exception:
             log.exception("point_not_kept", session_id=session_id)
+
+    async def settled(self, session_id: SessionId) -> None:
+        """Waits a while for the point of a turn that has just ended."""
+        if not await self._t.rows.open_turns(session_id):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLES_S), self.alone(session_id):
+                    pass
 
     # -- finding the way -----------------------------------------------------------------------------------------
 

@@ -154,6 +154,8 @@ async def difference(call: Call) -> Comparison:
     asked: Compared = call.query
     session = await call.session()
     other = session if asked.other is None else await call.may(asked.other, "read")
+    for compared in (session, other):
+        await call.app.rewind.settled(compared.id)
     points = [(session, asked.turn), (other, asked.other_turn)]
     one, two = [(found, await _point(call, found, turn)) for found, turn in points]
     return await call.app.comparisons.between(one, two)
