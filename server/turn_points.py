@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from datetime import UTC, datetime
 from typing import Literal
@@ -67,7 +68,7 @@ class TurnPoints:
         return connection.runs_of_others > self._stored.get(connection, 0)
 
     def cost_s(self, connection: KernelConnection) -> float:
-        """For how long storing its variables kept a kernel busy the last time, in seconds."""
+        """How long storing a kernel's variables took the last time, in seconds."""
         return self._seconds.get(connection, 0.0)
 
     async def own_variables(self, session: Session, generation: int | None = None) -> None:
@@ -94,8 +95,9 @@ class TurnPoints:
             async with self._t.kernels.lock(session_id):
                 session = await self._t.rows.get(session_id)
                 budget = self._t.settings.turn_checkpoint_bytes
+                began = time.monotonic()
                 saved = await self._checkpoints.save(session, connection, kind, of_turn=turn_id, budget=budget)
-                self._seconds[connection] = saved.seconds
+                self._seconds[connection] = time.monotonic() - began
                 changed = await variables.news(connection)
                 await self._t.log.append(session_id, [saved, *changed], generation=generation)
             await self._checkpoints.prune_turns(session_id, KEPT_TURNS)
