@@ -97,7 +97,8 @@ class Comparisons:
             await asyncio.to_thread(workspace.make)
             kernel = await self._t.kernels.start(name, one[0].kernel_name, workspace.folder)
             await self._checkpoints.restore(kernel, points[0])
-            await kernel.evaluate(injected.call("contrast", "set_aside()"), COMPARED_S)
+            both = sorted({*points[0].kept} & {*points[1].kept})
+            await kernel.evaluate(injected.call("contrast", f"set_aside({both!r})"), COMPARED_S)
             await self._checkpoints.restore(kernel, points[1])
             return dict(await kernel.evaluate(injected.call("contrast", "told()"), COMPARED_S))
         except (KernelError, CellwrightError) as error:

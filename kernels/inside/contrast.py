@@ -19,23 +19,9 @@ SHOWN = 60
 COMPARED_PLAINLY = ("datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo", "ipaddress", "re")
 """Modules of plain values, whose own word for equality is taken."""
 
-Aside = dict[str, Any]
-
 
 class _Late(Exception):
     pass
-
-
-def _names(shell: Any) -> Aside:
-    hidden = shell.user_ns_hidden
-    return {
-        name: value
-        for name, value in list(shell.user_ns.items())
-        if not name.startswith("_")
-        and name not in ("In", "Out", "get_ipython", "exit", "quit", "open")
-        and not (name in hidden and hidden[name] is value)
-        and type(value) is not types.ModuleType
-    }
 
 
 def _shell() -> Any:
@@ -44,17 +30,17 @@ def _shell() -> Any:
     return get_ipython()
 
 
-def set_aside() -> str:
-    """Takes all variables out of the namespace, to be compared with those that come next."""
+def set_aside(names: list[str]) -> str:
+    """Takes variables out of the namespace, to be compared with those that come next."""
     shell = _shell()
-    shell.cellwright_aside = {name: shell.user_ns.pop(name) for name in _names(shell)}
+    shell.cellwright_aside = {name: shell.user_ns.pop(name) for name in names if name in shell.user_ns}
     return json.dumps(sorted(shell.cellwright_aside))
 
 
 def told() -> str:
-    """JSON: `{name: how it differs}` of the names that both have; empty text for the same, null where none can say."""
+    """JSON: `{name: how it differs}` of those that came again; empty text for the same, null where none can say."""
     shell = _shell()
-    before, after = shell.cellwright_aside, _names(shell)
+    before, after = shell.cellwright_aside, shell.user_ns
     until = time.monotonic() + WITHIN_S
     found: dict[str, str | None] = {}
     for name in before.keys() & after.keys():
