@@ -32,8 +32,8 @@ demo: $(VENV)/run.stamp ## Watch the main job: an agent works with a real file o
 	@mkdir -p demo-workspace
 	@cd demo-workspace && ../$(BIN)/cellwright demo
 
-# The machine's own Node, or that of a wheel.
-export PATH := $(PATH):$(CURDIR)/$(BIN)
+# The machine's own Node, or that of a wheel. Not for the demo: it prints commands for a shell that lacks this path.
+extension/lab/node_modules/.package-lock.json labextension types test check fix: export PATH := $(PATH):$(CURDIR)/$(BIN)
 extension/lab/node_modules/.package-lock.json: extension/lab/package-lock.json | $(VENV)/run.stamp
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/node.txt
 	@echo "Installing what the front end is built with …"

@@ -20,10 +20,6 @@ def call(module: str, expression: str) -> str:
     return f"(lambda module: (exec({source(module)!r}, module.__dict__), module.{expression})[1])({made})"
 
 
-for _module in (
-    "checkpoint",
-    "contrast",
-    "inspect",
-    "packages",
-):  # Read once, when the server starts, and not in its event loop.
+MODULES = ("checkpoint", "contrast", "inspect", "packages")
+for _module in MODULES:  # Read once, when the server starts, and not in its event loop.
     source(_module)

@@ -1,6 +1,7 @@
 """In what the variables of two points differ, by what they hold: in a kernel that has first the ones, then the others.
 
-Stands alone: it is sent to kernels where Cellwright is not installed. It calls no `__eq__` of users' classes.
+Stands alone: it is sent to kernels where Cellwright is not installed. Of users' classes it calls no `__eq__`,
+but for keys and members of sets.
 """
 
 from __future__ import annotations
