@@ -76,7 +76,11 @@ class Lab:
         return self.ready()
 
     def reload(self, session: str = "") -> Lab:
-        """Loads the page again, once JupyterLab has stored where it stands, and stores nothing more."""
+        """Loads the page again, once JupyterLab has stored where it stands, and stores nothing more.
+
+        While its first storing is not confirmed, the address says `reset`, and a reload would begin from nothing.
+        """
+        self.page.wait_for_function("!new URLSearchParams(location.search).has('reset')", timeout=SLOW_MS)
         stored = f"window.jupyterapp.serviceManager.workspaces.fetch('{self.workspace}').then(w => JSON.stringify(w))"
         settled = f"text.includes('{session}') && window.cellwrightStored === text"
         self.page.wait_for_function(

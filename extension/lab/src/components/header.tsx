@@ -30,11 +30,13 @@ export function Header({ session, view, show, create, menu }: HeaderProps): JSX.
   return (
     <div className="jp-Cellwright-header">
       <div className="jp-Cellwright-title">
-        <IconButton
-          icon={listIcon}
-          label={view === 'sessions' ? trans.__('Back to the chat') : trans.__('All sessions')}
-          onClick={() => show(view === 'sessions' ? 'chat' : 'sessions')}
-        />
+        {session && (
+          <IconButton
+            icon={listIcon}
+            label={view === 'sessions' ? trans.__('Back to the chat') : trans.__('All sessions')}
+            onClick={() => show(view === 'sessions' ? 'chat' : 'sessions')}
+          />
+        )}
         {session && view !== 'sessions' ? (
           <button
             className="jp-Cellwright-name"
