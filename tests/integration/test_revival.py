@@ -1,0 +1,280 @@
+"""How variables come back: copied, stored, made again; and what is said of those that do not."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from cellwright.server import events as e
+from cellwright.server.domain import VariablesBack
+from cellwright.server.errors import Conflict
+from cellwright.server.kernel_life import workspace_of
+
+from tests.conftest import OWNER, Talk
+from tests.doubles.openai_server import Say, cell
+from tests.integration.going_back import (
+    branch,
+    by_hand,
+    call,
+    foretell,
+    go,
+    kept_by_itself,
+    recover,
+    settled,
+    value_of,
+)
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+async def test_variables_by_each_means(talk: Talk, copies: int) -> None:
+    """What a copy holds comes back whatever it is; stored variables bring the rest made again by its cells."""
+    talk.app.kernels._most_copies = copies
+    object.__setattr__(talk.app.settings, "live_copies", copies)
+    await talk.run("n = 3\ndata = [1, 2]")
+    await talk.run("lines = (str(i * n) for i in range(n))\nfirst = next(lines)")
+    await talk.run("n = 5\nlines = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert told.variables.means == (["fork"] if copies else ["stored", "rerun"])
+    assert not told.variables.missing
+    assert await value_of(talk, "(n, data, first)") == "(3, [1, 2], '0')"
+    assert await value_of(talk, "list(lines)") == "['3', '6']"
+    assert [again.verdict for again in told.variables.ran_again] == ([] if copies else ["same"])
+
+
+async def test_what_the_user_ran_before_a_question(talk: Talk) -> None:
+    """Undoing the question leaves the variables that the user had set by then, by whatever means they come."""
+    await talk.run("x = 1")
+    await settled(talk)
+    await by_hand(talk, "k = [x] * 3")
+    await talk.run("k = None; x = 2")
+    await settled(talk)
+    for _ in range(2):
+        await go(talk, "undo")
+        assert await value_of(talk, "(x, k)") == "(1, [1, 1, 1])"
+        await go(talk, "redo")
+        assert await value_of(talk, "(x, k)") == "(2, None)"
+
+
+async def test_what_the_user_ran_before_the_first_question(talk: Talk) -> None:
+    """There is no turn yet that it could belong to; undoing the first question leaves it all the same."""
+    await talk.app.sessions.wake(talk.session)
+    await by_hand(talk, "mine = [1, 2]")
+    await talk.run("theirs = sum(mine)")
+    await settled(talk)
+    for _ in range(2):
+        await go(talk, "undo")
+        assert await value_of(talk, "mine") == "[1, 2]"
+        await go(talk, "redo")
+        assert await value_of(talk, "(mine, theirs)") == "([1, 2], 3)"
+    child = await branch(talk, from_turn=0)
+    await child.run("mine = mine * 2")
+    assert await value_of(child, "mine") == "[1, 2, 1, 2]"
+
+
+async def test_what_was_kept_by_itself_is_a_turn_of_theirs(talk: Talk) -> None:
+    """An undo records it first, as it does what was not stored yet."""
+    await talk.run("x = 1")
+    await settled(talk)
+    await by_hand(talk, "x = 2")
+    await kept_by_itself(talk)
+    told = await go(talk, "undo")
+    assert (told.from_turn, told.to_turn, told.left_turns) == (2, 0, [1, 2])
+    assert (await talk.app.rows.turns(talk.session.id, 10))[0][-1].query == "(I ran code in the kernel.)"
+    await go(talk, "redo")
+    assert await value_of(talk, "x") == "2"
+
+
+@pytest.mark.parametrize("how", ["undo", "recover"])
+async def test_files_stay_when_cells_run_again(talk: Talk, how: str) -> None:
+    """A cell that runs again for its variables leaves no trace in files; what comes meanwhile stays."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("x = open('log.txt', 'a').write('ran')\nopen('once.txt', 'w').write('a')")
+    await talk.run("import os\nos.path.exists('once.txt')" if how == "undo" else "import os; os._exit(1)")
+    await settled(talk)
+    folder = workspace_of(talk.app.root, talk.session).folder
+    into = talk.app.rewind._revival._into
+
+    async def meanwhile(*arguments: Any) -> VariablesBack:
+        (folder / "theirs.txt").write_text("theirs")
+        return await into(*arguments)
+
+    talk.app.rewind._revival._into = meanwhile  # type: ignore[method-assign]
+    if how == "undo":
+        told = await go(talk, "undo")
+        assert [left.name for left in told.files.left] == ["theirs.txt"]
+    else:
+        assert (await recover(talk)).appeared == ["theirs.txt"]
+    assert await value_of(talk, "x") == "3"
+    found = {file.name: file.read_text() for file in folder.iterdir() if file.suffix == ".txt"}
+    assert found == {"log.txt": "ran", "once.txt": "a", "theirs.txt": "theirs"}
+
+
+async def test_asleep_with_nothing_left(talk: Talk) -> None:
+    """A session whose only variables were undone while it slept has lost none when it wakes."""
+    await talk.ask("hello", Say("hello"))
+    await talk.run("x = 1")
+    await settled(talk)
+    assert await talk.app.life.hibernate(talk.session.id)
+    await go(talk, "undo")
+    await talk.run("y = 2")
+    changes = [event for event in await talk.events() if isinstance(event, e.KernelChanged)]
+    assert not any(event.variables_lost for event in changes)
+    with pytest.raises(Conflict):
+        await recover(talk)
+
+
+async def test_what_an_agent_took_back_does_not_run_again(talk: Talk) -> None:
+    """After the kernel's death only what counted runs again."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    await talk.ask(
+        "q",
+        cell("x = [1]"),
+        call("checkpoint", label="before"),
+        cell("x.append(2)"),
+        call("rewind", label="before"),
+        Say("It was no good."),
+    )
+    await talk.run("import os; os._exit(1)")
+    await settled(talk)
+    told = await recover(talk)
+    assert await value_of(talk, "x") == "[1]"
+    assert "x.append(2)" not in [again.source for again in told.ran_again]
+
+
+async def test_what_a_live_copy_lacks_is_named(talk: Talk) -> None:
+    """A process has no copy of what its child processes and tasks do."""
+    await talk.run("import subprocess\np = subprocess.Popen(['sleep', '60'])")
+    await settled(talk)
+    await talk.run("x = 1")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert (told.variables.means, [lost.name for lost in told.variables.missing]) == (["fork"], ["child processes: 1"])
+    os.kill(int(await value_of(talk, "p.pid")), 9)
+
+
+async def test_asleep(talk: Talk) -> None:
+    """What is undone while the session sleeps does not wake with it."""
+    await talk.ask("q", Say("one"))
+    await talk.run("x = 1")
+    await settled(talk)
+    assert await talk.app.life.hibernate(talk.session.id)
+    await go(talk, "undo")
+    await talk.run("there = 'x' in globals()")
+    assert await value_of(talk, "there") == "False"
+
+
+async def test_a_cell_that_failed_half_way(talk: Talk) -> None:
+    """What a cell made before it failed is made again, or named."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("x = [1]")
+    await talk.run("x.append(2); y = 5; 1 / 0")
+    await talk.run("z = (x, y)")
+    await talk.run("x = y = z = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert not told.variables.missing
+    assert await value_of(talk, "z") == "([1, 2], 5)"
+
+
+async def test_what_a_session_fell_asleep_with(talk: Talk) -> None:
+    """Where a turn's variables were too many to be kept, an undo and a redo come back to what was stored for sleep."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("x = [open('made.txt', 'x')] and 7")  # Run again, it fails.
+    await talk.run("import random\ny = random.random()")
+    await settled(talk)
+    y = await value_of(talk, "y")
+    assert await talk.app.life.hibernate(talk.session.id)
+    await go(talk, "undo")
+    told = await go(talk, "redo")
+    assert told.variables.means == ["stored"]
+    assert await value_of(talk, "(x, y)") == f"(7, {y})"
+
+
+async def test_more_than_is_stored_after_a_turn(talk: Talk) -> None:
+    """What is too large is made again by the cells that make and mention it; all the rest comes from the store."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 2_000_000)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import numpy as np, pandas as pd\nsmall = np.random.rand(10)\nother = 5")
+    await talk.run("big = np.ones(1_000_000) * other\nframe = pd.DataFrame({'a': big})\nheld = [frame]")
+    await talk.run("def spoil(array):\n    array[0] = 7\n    return 1\nresult = spoil(big)\nother = 6")
+    await talk.run("unrelated = 1")
+    await settled(talk)
+    drew = await value_of(talk, "small.tolist()")
+    await talk.run("big = frame = held = small = None")
+    told = await go(talk, "undo")
+    assert told.variables.means == ["stored", "rerun"]
+    assert not told.variables.missing
+    assert [again.turn for again in told.variables.ran_again] == [1, 2, 3]  # Also what `other` was then.
+    assert await value_of(talk, "small.tolist()") == drew
+    assert await value_of(talk, "([float(n) for n in big[:2]], other, len(frame), held[0].shape)") == (
+        "([7.0, 5.0], 6, 1000000, (1000000, 1))"
+    )
+    branch = await talk.app.branches.make(
+        await talk.refresh(), OWNER, OWNER, await talk.app.turns.owned(talk.session.id)
+    )
+    there = Talk(talk.app, branch, talk.model)
+    woken = await there.run("print(float(big[0]), other)")
+    assert "7.0 6" in str(woken)
+    assert not [event for event in woken if isinstance(event, e.KernelChanged) and event.variables_lost]
+
+
+async def test_what_is_drawn_anew_is_named(talk: Talk) -> None:
+    """A value that came from chance or the clock is told, also where no output shows that it is another."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import random, time\nbegan = time.time()\nx = random.random()\nsure = 1")
+    await talk.run("y = x + 1\nalso = sure")
+    await talk.run("random.seed(2)\nseeded = random.random()")
+    await talk.run("last = random.random()")
+    await talk.run("gone = 1")
+    await settled(talk)
+    kept = await value_of(talk, "(seeded, last)")
+    foretold = await foretell(talk)
+    told = await go(talk, "undo")
+    assert foretold.variables.missing == told.variables.missing
+    missing = {lost.name: lost.reason for lost in told.variables.missing}
+    assert set(missing) == {"began", "x", "y"}
+    assert "clock" in missing["began"]
+    assert "chance" in missing["x"]
+    assert "made from x" in missing["y"]
+    assert await value_of(talk, "(seeded, last)") == kept
+
+
+async def test_what_was_read_from_a_file_that_changed(talk: Talk) -> None:
+    """A value that a cell reads again from a file that is another by then is told, before and after."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.app.sessions.write(talk.session, "n.txt", "1")
+    await talk.app.sessions.write(talk.session, "same.txt", "1")
+    await talk.run("n = int(open('n.txt').read())\nm = n + 1")
+    await talk.run("k = int(open('same.txt').read())")
+    await talk.run("written = open('n.txt', 'w').write('7')")
+    await talk.run("n = m = k = None")
+    await settled(talk)
+    foretold = await foretell(talk)
+    told = await go(talk, "undo")
+    assert foretold.variables.missing == told.variables.missing
+    missing = {lost.name: lost.reason for lost in told.variables.missing}
+    assert set(missing) == {"n", "m"}
+    assert "n.txt" in missing["n"]
+
+
+async def test_what_is_stored_is_not_in_doubt(talk: Talk) -> None:
+    """A value from the store is as it was, and what follows it, whatever was drawn anew to make another."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 2_000_000)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import numpy as np\nsmall = np.random.rand(10)\nbig = np.ones(1_000_000)")
+    await settled(talk)
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    await talk.run("later = float(small.sum())")
+    await talk.run("small = big = later = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert [again.turn for again in told.variables.ran_again] == [1, 2]
+    assert not told.variables.missing
+    assert await value_of(talk, "later == float(small.sum())") == "True"
