@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cellwright.notebooks.document import Output
+from cellwright.notebooks.markup import MOST_CHARACTERS, aligned, read
 from cellwright.notebooks.outputs import as_text
 from cellwright.notebooks.render import plain
 
@@ -64,6 +65,7 @@ TIMED = re.compile(
 )
 """How long something took, as IPython and progress bars print it."""
 
+HUNK = re.compile(r"^@@ -(\d+)([,\d]*) \+(\d+)")
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w])|\bnan\b|\binf\b")
 
 
@@ -143,7 +145,7 @@ def texts(about: str, before: str, after: str) -> Difference | None:
     if old == new:
         return None
     like: Likeness = "tolerance" if _alike(TIMED.sub("<time>", old), TIMED.sub("<time>", new)) else "different"
-    return Difference(about, _diff(old, new), like)
+    return Difference(about, _diff(old.split("\n"), new.split("\n")), like)
 
 
 def stable(text: str) -> str:
@@ -185,14 +187,32 @@ def _unit(number: str) -> float:
     return float(10.0 ** (int(exponent or 0) - decimals))
 
 
-def _diff(before: str, after: str) -> str:
-    old, new = before.split("\n"), after.split("\n")
+def _diff(old: list[str], new: list[str], head: str = "") -> str:
+    """A unified diff; `head`, the names of a table's columns, stands above it wherever the difference is."""
     alike = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     # What lies far behind the first difference is not shown, and comparing it takes time that grows with its square.
     part = slice(max(0, alike - 2), alike + COMPARED_LINES)
     lines = list(difflib.unified_diff(old[part], new[part], "recorded", "now", lineterm="", n=2))
+    lines = [
+        HUNK.sub(lambda found: f"@@ -{int(found[1]) + part.start}{found[2]} +{int(found[3]) + part.start}", line)
+        for line in lines
+    ]
+    if head and f" {head}" not in lines:
+        lines.insert(2, f" {head}")
     more = len(lines) - DIFF_LINES
     return "\n".join([line[:400] for line in lines[:DIFF_LINES]] + ([f"… {more} more lines"] if more > 0 else []))
+
+
+def pages(about: str, before: str, after: str) -> Difference | None:
+    """How two pieces of HTML differ: in what a reader sees, or in the markup where that is the same."""
+    found = texts(about, before, after)
+    if found is None or max(len(before), len(after)) > MOST_CHARACTERS:
+        return found
+    (old, head), (new, head_now) = read(stable(before)), read(stable(after))
+    if old == new:
+        return found
+    shown, shown_now, [named] = aligned(old, new, [head] if head and head == head_now else [[]])
+    return Difference(about, _diff(shown, shown_now, named), found.likeness)
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
@@ -217,7 +237,7 @@ def _bundles(about: str, before: dict[str, Any], after: dict[str, Any]) -> Diffe
             return Difference(about, "one of the figures cannot be read", "different")
     if mime.endswith("json"):
         old, new = (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) for value in (old, new))
-    return texts(about, as_text(old), as_text(new))
+    return (pages if mime == "text/html" else texts)(about, as_text(old), as_text(new))
 
 
 def figures(about: str, before: bytes, after: bytes) -> Difference | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cellwright.notebooks.compare import FIGURES, overlay
 from cellwright.notebooks.document import Output
+from cellwright.notebooks.markup import MOST_CHARACTERS, cleaned
 from cellwright.notebooks.outputs import as_text
 from cellwright.notebooks.render import bounded, plain
 from cellwright.notebooks.replay import VERDICTS, WORDS, Replay, ReplayedCell, told
@@ -19,11 +20,6 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src
 """What a page of ours that is saved as a file may do: show what it holds itself."""
 
 TEXT_CHARACTERS = 20_000
-TAGS = {
-    *("a", "b", "br", "caption", "code", "col", "colgroup", "dd", "details", "div", "dl", "dt", "em", "h1", "h2", "h3"),
-    *("h4", "hr", "i", "li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody"),
-    *("td", "tfoot", "th", "thead", "tr", "u", "ul"),
-}
 
 
 @cache
@@ -62,8 +58,8 @@ def _shown(output: Output) -> str:
     if "image/svg+xml" in data:
         inside = base64.b64encode(as_text(data["image/svg+xml"]).encode()).decode()
         return f'<img alt="A figure" src="data:image/svg+xml;base64,{inside}">'
-    if "text/html" in data:
-        return f'<div class="html">{_cleaned(as_text(data["text/html"]))}</div>'
+    if "text/html" in data and len(as_text(data["text/html"])) <= MOST_CHARACTERS:
+        return f'<div class="html">{cleaned(as_text(data["text/html"]))}</div>'
     if "text/plain" in data:
         return f"<pre>{_text(as_text(data['text/plain']))}</pre>"
     return f"<pre>{_text(', '.join(data))}</pre>" if data else ""
@@ -71,15 +67,6 @@ def _shown(output: Output) -> str:
 
 def _text(text: str) -> str:
     return str(Markup.escape(bounded(plain(text).rstrip("\n"), TEXT_CHARACTERS)))
-
-
-def _cleaned(markup: str) -> str:
-    import re
-
-    import bleach
-
-    without = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|\Z)", "", markup)
-    return str(bleach.clean(without, tags=TAGS, attributes={"*": ["colspan", "rowspan", "align"]}, strip=True))
 
 
 def where(cell: ReplayedCell) -> list[str]:

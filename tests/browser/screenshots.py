@@ -11,6 +11,8 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from cellwright.notebooks.replay import Replay
+from cellwright.notebooks.report import page
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser.conftest import EXTENSION, chromium
@@ -18,6 +20,7 @@ from tests.browser.lab import SLOW_MS, Lab, LabServer
 from tests.doubles.openai_server import OpenAIServer, Say, cell
 
 SIZE = {"width": 1280, "height": 800}
+GAP, FILLED = b"NA,NA,NA,NA,NA", b"40.1,18.4,192,3700,male"
 TRAINING = """
 import time
 for epoch in range(1, 9):
@@ -32,10 +35,12 @@ class Pictures:
     def __init__(self, page: Page, folder: Path) -> None:
         self._page, self._folder = page, folder
 
-    def take(self, name: str) -> None:
-        self._page.mouse.move(0, 0)
-        self._page.wait_for_timeout(600)
-        self._page.screenshot(path=str(self._folder / f"{name}.png"))
+    def take(self, name: str, other: Page | None = None) -> None:
+        """One, of JupyterLab or of another page."""
+        shown = other or self._page
+        shown.mouse.move(0, 0)
+        shown.wait_for_timeout(600)
+        shown.screenshot(path=str(self._folder / f"{name}.png"))
         print(name)
 
 
@@ -59,8 +64,8 @@ def main(folder: Path) -> None:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         try:
             server.start()
-            page = browser.new_page(viewport=SIZE)
-            story(Lab(page, server, "pictures"), model, Pictures(page, folder))
+            window = browser.new_context(viewport=SIZE).new_page()
+            story(Lab(window, server, "pictures"), model, Pictures(window, folder))
         finally:
             browser.close()
             server.stop()
@@ -94,6 +99,14 @@ def story(lab: Lab, model: OpenAIServer, pictures: Pictures) -> None:
     pictures.take("variables")
     lab.tab("Artifacts")
     pictures.take("artifacts")
+    lab.tab("Chat")
+    message = lab.ended(1)
+    message.hover()
+    message.get_by_role("button", name="Rewind to here").click()
+    expect(lab.page.locator(".jp-Dialog")).to_contain_text("Nothing is deleted")
+    pictures.take("preview")
+    lab.page.locator(".jp-Dialog .jp-mod-reject").click()
+    replayed(lab, session, pictures)
     lab.server.call("POST", f"/sessions/{session}/undo", json={"to_turn": 1})
     source = "penguins.groupby('island').size()"
     lab.server.call("POST", f"/sessions/{session}/execute", json={"source": source})
@@ -111,6 +124,18 @@ def story(lab: Lab, model: OpenAIServer, pictures: Pictures) -> None:
     lab.ask("Now with the other file.")
     lab.ended(2, "failed")
     pictures.take("error")
+
+
+def replayed(lab: Lab, session: str, pictures: Pictures) -> None:
+    """What a replay of the session says where somebody has filled a gap in the data meanwhile."""
+    export = lab.server.http.get(f"/sessions/{session}/export", params={"format": "ipynb"}).content
+    data = (files("cellwright.server.demo") / "penguins.csv").read_bytes()
+    parts = [("notebook", ("palmer-penguins.ipynb", export)), ("file", ("penguins.csv", data.replace(GAP, FILLED, 1)))]
+    found = lab.server.call("POST", "/replay", files=parts, params={"keep_going": True})
+    shown = lab.page.context.new_page()
+    shown.set_content(page(Replay.model_validate(found)))
+    pictures.take("replay", shown)
+    shown.close()
 
 
 if __name__ == "__main__":

@@ -88,11 +88,25 @@ def test_warnings_are_no_results() -> None:
     assert (found.likeness, found.about) == ("tolerance", "what it writes to stderr")
 
 
+def test_a_tables_columns_are_named() -> None:
+    """Their names stand above what differs, however far down that is."""
+    row = "<tr><th>{0}</th><td>{1}</td></tr>"
+    table = "<table><thead><tr><th></th><th>mass</th></tr></thead>" + "".join(row.format(n, n / 2) for n in range(50))
+    [found] = compare(shown(text_html=table), shown(text_html=table.replace("<td>20.0<", "<td>21.0<")))
+    assert found.text.split("\n")[2:] == [
+        "     mass", "@@ -40,5 +40,5 @@", " 38  19.0", " 39  19.5", "-40  20.0", "+40  21.0", " 41  20.5", " 42  21.0"
+    ]  # fmt: skip
+
+
 def test_what_is_shown() -> None:
-    """Tables by their markup, JSON by its values, each by the first form that both have; more or fewer is different."""
+    """Each by the first form that both have: HTML by its markup, told as it is read; JSON by its values."""
     table = "<table id='T_ab12c'><td>{}</td></table>"
     assert likeness(shown(text_html=table.format(1.0)), shown(text_html=table.format(1.0))) == "same"
     assert likeness(shown(text_html=table.format(1.0)), shown(text_html=table.format(2.0))) == "different"
+    [found] = compare(shown(text_html=table.format(1.0)), shown(text_html=table.format(2.0)))
+    assert found.text.split("\n")[2:] == ["@@ -1 +1 @@", "-1.0", "+2.0"]
+    [found] = compare(shown(text_html="<b>1</b>"), shown(text_html="<i>1</i>"))
+    assert found.text.split("\n")[3:] == ["-<b>1</b>", "+<i>1</i>"]
     assert likeness(shown(application_json={"a": 1.0, "b": 2}), shown(application_json={"b": 2, "a": 1.0})) == "same"
     assert likeness(shown(application_json={"a": 1.0}), shown(application_json={"a": 1.00000001})) == "tolerance"
     assert likeness(shown(text_plain="1"), shown(text_html="1")) == "different"

@@ -20,12 +20,14 @@ export function History({ session }: { session: SessionModel }): JSX.Element {
   const [turns, setTurns] = useState<Turn[] | null>(null);
   const [problem, setProblem] = useState('');
   useEffect(() => {
-    let shown = true;
-    const load = () =>
-      session.api.turns(session.id).then(
-        found => shown && (setTurns(found), setProblem('')),
-        error => shown && setProblem(error.message)
+    let last = 0;
+    const load = () => {
+      const asked = (last += 1); // An answer that a later one has overtaken is old.
+      return session.api.turns(session.id).then(
+        found => asked === last && (setTurns(found), setProblem('')),
+        error => asked === last && setProblem(error.message)
       );
+    };
     const hear = (_: unknown, told: { event: string }) => {
       if (told.event.startsWith('turn.') || told.event === 'head.moved') {
         void load();
@@ -34,7 +36,7 @@ export function History({ session }: { session: SessionModel }): JSX.Element {
     void load();
     session.told.connect(hear);
     return () => {
-      shown = false;
+      last += 1;
       session.told.disconnect(hear);
     };
   }, [session]);

@@ -4,7 +4,7 @@ import { PathExt } from '@jupyterlab/coreutils';
 import { UUID } from '@lumino/coreutils';
 import { Signal, type ISignal } from '@lumino/signaling';
 
-import { Problem, type Api, type Approval, type SessionDetail, type Variable } from '../api/client';
+import { Problem, type Api, type Approval, type LogPage, type SessionDetail, type Variable } from '../api/client';
 import { SessionSocket, type Link, type Told } from '../api/socket';
 import { SessionFold } from './fold';
 import type { TurnView } from './turn';
@@ -80,10 +80,10 @@ export class SessionModel {
     if (this._disposed) {
       return;
     }
-    this.row = row;
     this.firstTurn = page.first_turn;
     this._log = page.events as Told[];
     this._refold();
+    this._take(row);
     const after = this._log.at(-1)?.id ?? row.seq;
     this._socket = new SessionSocket(from => this.api.socket(row.id, from), after);
     this._socket.told.connect((_, told) => this._hear(told));
@@ -201,7 +201,7 @@ export class SessionModel {
       if (!this._fetching.has(name)) {
         this._fetching.add(name);
         this.fetch(name)
-          .catch(() => new Promise(resolve => setTimeout(resolve, AGAIN_MS)))
+          .catch(() => pause(AGAIN_MS))
           .then(() => {
             this._fetching.delete(name);
             this._turnChanged.emit(turn);
@@ -260,16 +260,23 @@ export class SessionModel {
 
   /** The head is another turn: what leads to it is another past. */
   private async _reload(): Promise<void> {
-    const [row, page] = await Promise.all([this.api.session(this.id), this.api.log(this.id)]);
-    if (this._disposed) {
+    const reload = (this._reloads += 1);
+    const current = () => !this._disposed && reload === this._reloads; // It may move again meanwhile.
+    let found: [SessionDetail, LogPage] | null = null;
+    while (current() && found === null) {
+      const wanted = Promise.all([this.api.session(this.id), this.api.log(this.id)]);
+      found = await wanted.catch(() => pause(AGAIN_MS));
+    }
+    if (!current()) {
       return;
     }
+    const [row, page] = found!;
     const last = page.events.at(-1)?.id ?? 0;
-    this.row = row;
     this.firstTurn = page.first_turn;
     this._log = [...(page.events as Told[]), ...this._log.filter(told => told.id! > Math.max(last, row.seq))];
     const known = this.fold.variables !== null;
     this._refold(false);
+    this._take(row);
     await Promise.all([this.loadArtifacts(), known ? this.loadVariables() : null]);
     this._changed.emit();
   }
@@ -304,12 +311,8 @@ export class SessionModel {
     if (told.event === 'head.moved') {
       void this._reload();
     }
-    if (told.event === 'turn.started' && this.row) {
-      const own = turn?.does === 'edit'; // What was not asked does not end what can be redone.
-      this.row = { ...this.row, head_turn: told.data.n, can_redo: own && this.row.can_redo };
-    }
-    if (told.event.startsWith('turn.') && this.row) {
-      this.row = { ...this.row, usage: addUsage(this.row.usage, told.data.usage) };
+    this._follow(told);
+    if (told.event.startsWith('turn.')) {
       void this.seen();
     }
     if (turn) {
@@ -321,6 +324,30 @@ export class SessionModel {
     this._told.emit(told);
   }
 
+  /** Takes a row, and what the log tells behind it: the two are fetched beside each other. */
+  private _take(row: SessionDetail): void {
+    this.row = row;
+    for (const told of this._log) {
+      if (told.id! > row.seq) {
+        this._follow(told);
+      }
+    }
+  }
+
+  /** Keeps the row up with an event that the fold has taken. */
+  private _follow({ event, data }: Told): void {
+    if (this.row === null) {
+      return;
+    }
+    if (event === 'turn.started') {
+      const own = this.fold.turn(data.turn_id)?.does === 'edit'; // What was not asked does not end what can be redone.
+      this.row = { ...this.row, head_turn: data.n, can_redo: own && this.row.can_redo };
+    }
+    if (event.startsWith('turn.')) {
+      this.row = { ...this.row, usage: addUsage(this.row.usage, data.usage) };
+    }
+  }
+
   private _settle(pending: Pending): void {
     this.pending = this.pending.filter(held => held !== pending);
     this._changed.emit();
@@ -329,6 +356,7 @@ export class SessionModel {
   private _socket: SessionSocket | null = null;
   private _log: Told[] = [];
   private _asked = 0;
+  private _reloads = 0;
   private _loading = false;
   private _disposed = false;
   private _objects = new Map<string, ArrayBuffer>();
@@ -338,6 +366,10 @@ export class SessionModel {
   private _turnsReplaced = new Signal<this, void>(this);
   private _asking = new Signal<this, void>(this);
   private _told = new Signal<this, Told>(this);
+}
+
+function pause(ms: number): Promise<null> {
+  return new Promise(go => setTimeout(() => go(null), ms));
 }
 
 function addUsage(held: any, more: any): any {
