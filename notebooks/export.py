@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
+from urllib.parse import unquote
 
-from cellwright.notebooks.codec import encode, write
+from cellwright.notebooks.codec import ATTACHMENTS, encode, write
 from cellwright.notebooks.dependencies import magic_lines
 from cellwright.notebooks.document import SKIP_TAG, Cell, CellId, Document
+from cellwright.notebooks.markup import dressed
+from cellwright.notebooks.outputs import as_text
 from cellwright.notebooks.report import POLICY
 
 Format = Literal["ipynb", "py", "md", "html"]
@@ -19,15 +25,29 @@ MIMES: dict[Format, str] = {
 }
 
 
-def export(document: Document, form: Format, title: str) -> bytes:
-    """The whole notebook in one of four forms; blocking (nbconvert) for `md` and `html`."""
+SHOWN = {
+    *("application/json", "image/jpeg", "image/png", "image/svg+xml", "text/html", "text/latex", "text/markdown"),
+    "text/plain",
+}
+"""What a page shows of outputs."""
+
+PICTURE = re.compile(r"(!\[[^\]\n]*\]\()([^)\s]+)")
+PICTURES = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+"""How files of pictures begin."""
+
+Read = Callable[[str], bytes | None]
+"""The content of a file that stands beside the notebook, by its name; None where there is none."""
+
+
+def export(document: Document, form: Format, title: str, read: Read = lambda _: None) -> bytes:
+    """The whole notebook in one of four forms; blocking (nbconvert) for `md` and `html`, which hold their pictures."""
     match form:
         case "ipynb":
             return write(document)
         case "py":
             return _percent(_told(document)).encode()
         case _:
-            return _converted(_told(document), form, title).encode()
+            return _converted(_pictured(_told(document), read), form, title).encode()
 
 
 def _told(document: Document) -> Document:
@@ -86,6 +106,28 @@ def _percent_cell(cell: Cell) -> str:
     return "\n".join([f"# %% [{cell.kind}]{tags}", *body, ""])
 
 
+def _pictured(document: Document, read: Read) -> Document:
+    """The notebook with the pictures that its texts name, attached or beside it, in these texts."""
+
+    def put(cell: Cell) -> Cell:
+        attached = cell.metadata.get(ATTACHMENTS) or {}
+
+        def inside(found: re.Match[str]) -> str:
+            name = unquote(found[2])
+            if name.startswith("attachment:"):
+                bundle = attached.get(name.removeprefix("attachment:")) or {}
+                mime, text = next(((m, as_text(t)) for m, t in bundle.items() if m in PICTURES.values()), ("", ""))
+            else:
+                data = read(name) or b""
+                mime = next((mime for begin, mime in PICTURES.items() if data.startswith(begin)), "")
+                text = base64.b64encode(data).decode()
+            return f"{found[1]}data:{mime};base64,{text}" if mime else found[0]
+
+        return replace(cell, source=PICTURE.sub(inside, cell.source)) if cell.kind == "markdown" else cell
+
+    return replace(document, cells=tuple(map(put, document)))
+
+
 def _converted(document: Document, form: str, title: str) -> str:
     import nbformat
     from nbconvert import HTMLExporter, MarkdownExporter
@@ -96,10 +138,18 @@ def _converted(document: Document, form: str, title: str) -> str:
         # One file: figures stay in it.
         exporter = MarkdownExporter(config=Config({"ExtractOutputPreprocessor": {"enabled": False}}))
     else:
-        exporter = HTMLExporter(sanitize_html=True, embed_images=True, mathjax_url="", require_js_url="")
+        # Its own cleaning knows hardly any tag, and takes Markdown for HTML.
+        exporter = HTMLExporter(
+            sanitize_html=True, mathjax_url="", require_js_url="", config=Config({"SanitizeHTML": {"enabled": False}})
+        )
+        exporter.register_filter("clean_html", dressed)
+        for cell in node.cells:
+            for output in cell.get("outputs", ()):
+                if "data" in output:
+                    output.data = {mime: value for mime, value in output.data.items() if mime in SHOWN}
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}})
     if form == "html":
-        # What nbconvert's cleaning lets pass cannot run either, nor reach any address.
+        # What the cleaning lets pass cannot run either, nor reach any address.
         policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         body = str(body).replace("<head>", f"<head>{policy}", 1)
     return str(body)

@@ -1,4 +1,4 @@
-"""HTML of others: without what could run, and as the lines that a reader sees, a table's row in one of them."""
+"""HTML of others: without what could run or reach out, and as the lines that a reader sees, a table's row in one."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ BLOCKS = {
 """What begins a line."""
 
 UNSEEN = re.compile(r"(?is)<(script|style)\b.*?(</\1\s*>|\Z)")
+
+DRESSED = {"del", "img", "ins", "kbd", "mark", "q", "s", "samp", "var", "wbr"}
+LOOKS = {
+    *("align", "alt", "class", "colspan", "height", "id", "open", "rowspan", "scope", "start", "style", "title"),
+    "width",
+}
 
 CELL_WIDTH = 60
 """Characters of a table's cell that are shown, and to which it is aligned."""
@@ -139,6 +145,31 @@ def cleaned(markup: str) -> str:
     without = UNSEEN.sub("", markup)
     attributes = {"*": ["colspan", "rowspan", "align"]}
     return str(bleach.clean(without, tags=INLINE | CELLS | BLOCKS, attributes=attributes, strip=True))
+
+
+def dressed(markup: str) -> str:
+    """A piece of HTML in which nothing can run or load, with its looks, its links, and the pictures that it holds."""
+    import bleach
+    from bleach.css_sanitizer import CSSSanitizer
+
+    return str(
+        bleach.clean(
+            UNSEEN.sub("", markup),
+            tags=INLINE | CELLS | BLOCKS | DRESSED,
+            attributes=_dressing,
+            protocols={"data", "http", "https", "mailto"},
+            css_sanitizer=CSSSanitizer(),
+            strip=True,
+        )
+    )
+
+
+def _dressing(tag: str, name: str, value: str) -> bool:
+    if name == "src":
+        return tag == "img" and value.startswith("data:image/")
+    if name == "href":
+        return tag == "a" and not value.strip().lower().startswith("data:")
+    return name in LOOKS
 
 
 def read(markup: str) -> tuple[list[Line], Line | None]:

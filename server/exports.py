@@ -19,6 +19,7 @@ from cellwright.server.store.objects import Spooled
 from cellwright.server.workbench import Tools
 
 IMPORTED = "imported_from"
+MAX_PICTURE_BYTES = 16 << 20
 
 
 class Exports:
@@ -36,7 +37,16 @@ class Exports:
     async def file(self, session: Session, form: Format) -> tuple[bytes, str]:
         """The notebook in one of its forms, and the form's MIME type."""
         document = await self.document(session)
-        return await asyncio.to_thread(export, document, form, session.title), MIMES[form]
+        workspace = workspace_of(self._t.root, session)
+
+        def read(name: str) -> bytes | None:
+            file = workspace.open(name)
+            if file is None:
+                return None
+            with file:
+                return file.read(MAX_PICTURE_BYTES)
+
+        return await asyncio.to_thread(export, document, form, session.title, read), MIMES[form]
 
     async def bring_in(
         self, owner: str, notebook: bytes, files: list[tuple[str, Spooled]], *, named: str, **fields: Any
