@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import structlog
-from cellwright.kernels import namespace
+from cellwright.kernels import injected, namespace
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelUnreachable
 from cellwright.server.artifacts import Artifacts
@@ -20,6 +20,7 @@ from cellwright.server.events import CheckpointCreated
 from cellwright.server.store import postgres, queries
 
 SQL = queries.load("checkpoints")
+RENEW_S = 120.0
 log = structlog.get_logger(__name__)
 
 
@@ -119,6 +120,21 @@ class Checkpoints:
     def of_row(self, row: Any) -> Checkpoint:
         """A checkpoint as its row has it."""
         return _checkpoint(row)
+
+    async def renew(
+        self, connection: KernelConnection, checkpoint: Checkpoint, names: Collection[str], made: Collection[str]
+    ) -> dict[str, list[str]]:
+        """Brings stored variables back that cells may have changed meanwhile, and lets those be that are as they were.
+
+        Returns which of the `made` variables hold something of others as those are no more. Raises as `restore`.
+        """
+        groups = checkpoint.manifest["main"].get("groups") or [{"names": list(names)}]
+        chosen = [[name for name in group["names"] if name in names] for group in groups]
+        flat = [name for group in chosen for name in group]
+        await connection.evaluate(injected.call("contrast", f"set_aside({flat!r})"), RENEW_S)
+        await self.restore(connection, checkpoint, flat)
+        settled = f"settle({chosen!r}, {sorted(made)!r})"
+        return dict(await connection.evaluate(injected.call("contrast", settled), RENEW_S))
 
     async def restore(
         self, connection: KernelConnection, checkpoint: Checkpoint, names: Collection[str] | None = None

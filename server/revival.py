@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from cellwright.kernels.client import KernelConnection
@@ -44,6 +46,8 @@ class Plan:
     session: Session
     workspace: Workspace
     way: Way
+    again: Again
+    through_death: bool
     checkpoint: Checkpoint | None = None
     runs: tuple[Run, ...] = ()
     """The cells that are to run again, in order."""
@@ -137,9 +141,16 @@ class Revival:
         self._artifacts, self._snapshots, self._ways = artifacts, snapshots, ways
 
     async def plan(
-        self, session: Session, workspace: Workspace, way: Way, again: Again, *, through_death: bool = False
+        self,
+        session: Session,
+        workspace: Workspace,
+        way: Way,
+        again: Again,
+        *,
+        through_death: bool = False,
+        unreadable: Mapping[str, Skipped] = MappingProxyType({}),
     ) -> Plan:
-        """What brings the variables at the end of a way back."""
+        """What brings the variables at the end of a way back, those that are stored and `unreadable` by their cells."""
         lives = await self._ways.lives(way, through_death=through_death)
         runs = await self._ways.runs(way, lives)
         found = await self._ways.checkpoint(way, lives)
@@ -149,8 +160,9 @@ class Revival:
         if found is not None:
             checkpoint, at = self._checkpoints.of_row(found[0]), found[1]
         before = sum(run.turn <= at for run in runs)
-        held = set(checkpoint.kept) if checkpoint is not None else set()
+        held = set(checkpoint.kept) - unreadable.keys() if checkpoint is not None else set()
         wanted = {told.name: told for told in checkpoint.skipped} if checkpoint is not None else {}
+        wanted |= unreadable
         chosen = slice_for(looked[:before], wanted, held)
         since = range(before, len(runs))
         for place in since:
@@ -166,7 +178,10 @@ class Revival:
             refused = {run: OUTSIDE.format(", ".join(why)) for run, why in found_reasons.items() if why and run in ids}
         read = await self._read(session, way, picked)
         imports = await asyncio.to_thread(_imports, picked and runs)
-        return Plan(session, workspace, way, checkpoint, tuple(picked), len(chosen), wanted, refused, read, imports)
+        return Plan(
+            session, workspace, way, again, through_death,
+            checkpoint, tuple(picked), len(chosen), wanted, refused, read, imports,
+        )  # fmt: skip
 
     async def _read(self, session: Session, way: Way, runs: Sequence[Run]) -> dict[str, str]:
         """Files that cells name, that were there before and after their turn, and that are others at the way's end."""
@@ -188,44 +203,66 @@ class Revival:
                 found[run.execution_id] = named
         return found
 
-    async def into(self, connection: KernelConnection, plan: Plan) -> VariablesBack:
-        """Does what was planned, in a kernel without variables; raises KernelDied."""
-        if all(run.execution_id in plan.refused for run in plan.runs):
-            return await self._into(connection, plan)
-        async with self._snapshots.unchanged(plan.session, plan.workspace) as appeared:
-            back = await self._into(connection, plan)
-        return back.model_copy(update={"appeared": appeared})
+    async def into(self, connection: KernelConnection, plan: Plan, gone: Collection[str] = ()) -> VariablesBack:
+        """Does what was planned, in a kernel without variables; raises KernelDied.
 
-    async def _into(self, connection: KernelConnection, plan: Plan) -> VariablesBack:
+        Files that are `gone` were there before, and are to stay gone, whatever cells write when they run again.
+        """
         began = time.monotonic()
-        restored: set[str] = set()
-        failed: list[Skipped] = []
+        plan, restored, failed = await self._stored(connection, plan)
+        appeared: list[str] = []
+        async with AsyncExitStack() as stack:
+            if any(run.execution_id not in plan.refused for run in plan.runs):
+                unchanged = self._snapshots.unchanged(plan.session, plan.workspace, gone)
+                appeared = await stack.enter_async_context(unchanged)
+            back = await self._made(connection, plan, restored, failed)
+        return back.model_copy(update={"appeared": appeared, "seconds": round(time.monotonic() - began, 4)})
+
+    async def _stored(self, connection: KernelConnection, plan: Plan) -> tuple[Plan, set[str], list[Skipped]]:
+        """Stored variables: what is left to be done then, the names that are there, and those that cannot be."""
+        if plan.checkpoint is None:
+            return plan, set(), []
+        try:
+            told = await self._checkpoints.restore(connection, plan.checkpoint)
+        except KernelDied:
+            raise
+        except (KernelError, StoreUnavailable) as error:
+            lost = [Skipped(name=name, type="", reason=str(error)) for name in plan.checkpoint.kept]
+            return plan, set(), lost
+        failed = [lost for lost in told.missing if lost.name not in plan.wanted]
+        if failed:  # What cannot be read here is made again, where its cells can do that.
+            plan = await self._without(plan, failed)
+        return plan, set(told.names), [lost for lost in failed if lost.name not in plan.wanted]
+
+    async def _made(
+        self, connection: KernelConnection, plan: Plan, restored: set[str], failed: list[Skipped]
+    ) -> VariablesBack:
+        """Runs the cells, behind and between what is stored; tells of all."""
         checkpoint = plan.checkpoint
-        if checkpoint is not None:
-            try:
-                told = await self._checkpoints.restore(connection, checkpoint)
-                restored = set(told.names)
-                failed = [lost for lost in told.missing if lost.name not in plan.wanted]
-            except KernelDied:
-                raise
-            except (KernelError, StoreUnavailable) as error:
-                failed = [Skipped(name=name, type="", reason=str(error)) for name in checkpoint.kept]
         recorded = await self._ways.outputs(plan.runs)
         ran: list[RanAgain] = []
         doubt = Doubt(plan.imports)
         for run in plan.runs[: plan.since]:
             doubt.chance_known = False  # Cells are left out between them.
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
-        touched = {name for run in plan.runs[: plan.since] for name in names(run.source).touches}
+        stale: dict[str, list[str]] = {}
         if checkpoint is not None and plan.since:
             # To make one name again, others had to be made as they were before, and chance was drawn from.
-            await self._checkpoints.restore(connection, checkpoint, touched & restored)
+            await connection.learn_variables()
+            made = {told["name"] for told in connection.last_variables} & plan.wanted.keys()
+            stale = await self._checkpoints.renew(connection, checkpoint, restored - plan.wanted.keys(), made)
         doubt.put_back(restored)
         for run in plan.runs[plan.since :]:
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         await connection.learn_variables()
         there = {told["name"] for told in connection.last_variables}
         missing = [*failed, *plan.lacking(there, doubt)]
+        known = {told.name for told in missing}
+        missing += [
+            Skipped(name=name, type=plan.wanted[name].type, reason=f"it holds {', '.join(others)} as made again")
+            for name, others in stale.items()
+            if name not in known
+        ]
         lost = {told.name for told in missing}
         made = {name for name in plan.wanted if name in there}
         means: list[Means] = ["stored"] if checkpoint is not None and restored else []
@@ -235,8 +272,15 @@ class Revival:
             restored=sorted((restored | made) - lost),
             ran_again=ran,
             missing=missing,
-            seconds=round(time.monotonic() - began, 4),
         )
+
+    async def _without(self, plan: Plan, lost: Sequence[Skipped]) -> Plan:
+        """The plan where stored variables could not be read."""
+        unreadable = {told.name: told for told in lost}
+        return await self.plan(
+            plan.session, plan.workspace, plan.way, plan.again,
+            through_death=plan.through_death, unreadable=unreadable,
+        )  # fmt: skip
 
     async def _again(
         self,

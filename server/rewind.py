@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -350,7 +351,8 @@ class Rewind:
         try:
             moves = self._snapshots.moves(session, workspace, now, then)
             files = await self._snapshots.put_back(workspace, moves, then)
-            async with self._t.life.replacing(session, lambda kernel: self._revival.into(kernel, plan)) as (back, told):
+            into = partial(self._revival.into, plan=plan, gone=files.removed)
+            async with self._t.life.replacing(session, into) as (back, told):
                 pass
         except BaseException:
             await asyncio.shield(self._files_are(session, before))
@@ -437,7 +439,8 @@ class Rewind:
         if plan.empty and self._t.kernels.get(session.id) is None:
             yield VariablesBack(means=["none"]), []
             return
-        async with self._t.life.replacing(session, lambda kernel: self._revival.into(kernel, plan)) as back:
+        into = partial(self._revival.into, plan=plan, gone=target.moves.removed)
+        async with self._t.life.replacing(session, into) as back:
             yield back
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -153,21 +153,26 @@ class Snapshots:
         )
 
     @asynccontextmanager
-    async def unchanged(self, session: Session, workspace: Workspace) -> AsyncIterator[list[str]]:
+    async def unchanged(
+        self, session: Session, workspace: Workspace, gone: Collection[str] = ()
+    ) -> AsyncIterator[list[str]]:
         """Cells run again in the block, for the variables that they make: what they write into files is taken back.
 
-        Files that appear meanwhile may be the user's. They stay, and are named in the list when the block has ended.
+        Files that appear meanwhile may be the user's, but for those that are known to be `gone`. They stay, and are
+        named in the list when the block has ended.
         """
         appeared: list[str] = []
         before, _ = await self.take(session, workspace)
         try:
             yield appeared
         finally:
-            appeared += await asyncio.shield(self._unchanged(session, workspace, before))
+            appeared += await asyncio.shield(self._unchanged(session, workspace, before, gone))
 
-    async def _unchanged(self, session: Session, workspace: Workspace, before: Snapshot) -> list[str]:
+    async def _unchanged(
+        self, session: Session, workspace: Workspace, before: Snapshot, gone: Collection[str]
+    ) -> list[str]:
         now, _ = await self.take(session, workspace)
-        known = before.files.keys() | before.left_out.keys()
+        known = {*before.files, *before.left_out, *gone}
         there = Snapshot({name: file for name, file in now.files.items() if name in known}, now.left_out)
         await self.put_back(workspace, self.moves(session, workspace, there, before), before)
         return sorted(now.files.keys() - known)

@@ -1,4 +1,5 @@
-"""Saves a namespace and brings it back: each variable is probed, then one pickle holds all that can be saved.
+"""Saves a namespace and brings it back: each variable is probed, then those that hold something in common are pickled
+together, so that it is one thing again, and one that cannot be read there takes only these along.
 
 Objects are files named by the SHA-256 of their content, so what did not change is written once over any number of
 checkpoints. Stands alone (standard library, and cloudpickle where it is installed): its source is sent to the kernel,
@@ -17,12 +18,13 @@ import mmap
 import os
 import pickle
 import random
+import re
 import shutil
 import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 try:
@@ -30,7 +32,7 @@ try:
 except ImportError:  # Functions and classes of the notebook are then skipped, and named.
     from pickle import Pickler as _BasePickler
 
-FORMAT = 1
+FORMAT = 2
 BUFFER_BYTES = 1 << 16
 """Buffers of at least this size become objects of their own."""
 
@@ -41,6 +43,9 @@ READ_BACK_BYTES = 1 << 20
 ATOMS = (int, float, complex, bool, str, bytes, type(None))
 PLAIN = ("builtins", "numpy", "pandas", "datetime", "collections", "decimal", "fractions", "pathlib", "types")
 """Modules whose values are trusted to be read back; one of another's is tried."""
+
+OF_IPYTHON = re.compile(r"_(|_|__|i|ii|iii|ih|oh|dh|i?\d+|exit_code)|__\w+__|In|Out|get_ipython|exit|quit|open")
+"""Names that IPython makes."""
 
 SHELL = "__import__('IPython').get_ipython()"
 
@@ -56,9 +61,7 @@ def _user_names(shell: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in list(shell.user_ns.items())
-        if not name.startswith("_")
-        and name not in ("In", "Out", "get_ipython", "exit", "quit", "open")
-        and not (name in hidden and hidden[name] is value)
+        if not OF_IPYTHON.fullmatch(name) and not (name in hidden and hidden[name] is value)
     }
 
 
@@ -182,6 +185,7 @@ class _Saver:
         self._part_of: dict[int, int] = {}
         self._alive: list[Any] = []
         self._mentioned = self._partial = False
+        self._held: dict[str, list[Any]] = {}
 
     def part(self, frame: Any) -> int:
         """The number of the part that holds a table, pickled on its first mention."""
@@ -200,8 +204,8 @@ class _Saver:
                 raise _OverBudget
             self._left -= size
 
-    def probe(self, value: Any) -> None:
-        """Pickles a value into nothing; raises whatever stands in the way."""
+    def probe(self, name: str, value: Any) -> None:
+        """Pickles a value into nothing, and notes what it holds; raises whatever stands in the way."""
         limits = [most for most in (self._limit, self._left) if most is not None]
         counter = _Counter(min(limits, default=None))
         buffers: list[pickle.PickleBuffer] = []
@@ -214,21 +218,49 @@ class _Saver:
             return False
 
         self._mentioned = False
+        pickler = _Pickler(counter, self, out_of_band)
         try:
-            _Pickler(counter, self, out_of_band).dump(value)
+            pickler.dump(value)
         except _TooLarge:
             if self._limit is None or counter.count <= self._limit:
                 raise _OverBudget from None
             raise
         self._spend(counter.count)
-        tried = type(value).__module__.split(".")[0] not in PLAIN and not self._mentioned
+        held = [held for _, held in pickler.memo.copy().values() if _can_be_shared(held)]
+        tried = not self._mentioned and any(type(one).__module__.split(".")[0] not in PLAIN for one in (value, *held))
         if tried and counter.kept is not None:
             try:
                 pickle.loads(b"".join(counter.kept), buffers=buffers)  # noqa: S301 (just made here)
             except Exception as error:
                 raise pickle.PicklingError(f"it cannot be read back: {type(error).__name__}: {error}") from error
+        self._held[name] = held
+
+    def _groups(self, names: Iterable[str]) -> list[list[str]]:
+        """Names of variables that hold something in common, together; those that hold nothing, in the first."""
+        found: dict[str, list[str]] = {}
+        of: dict[int, list[str]] = {}
+        plain: list[str] = []
+        for name in names:
+            group = found[name] = [name] if self._held.get(name) else plain
+            if group is plain:
+                plain.append(name)
+            for held in self._held.get(name, ()):
+                other = of.setdefault(id(held), group)
+                while other is not found[other[0]]:  # It went into another meanwhile.
+                    other = found[other[0]]
+                if other is not group:
+                    small, group = sorted((other, group), key=len)
+                    group += small
+                    found.update(dict.fromkeys(small, group))
+        return list({id(group): group for group in (plain, *found.values()) if group}.values())
 
     def _pickled(self, value: Any, whole: Any = None) -> dict[str, Any]:
+        file = io.BytesIO()
+        buffers = self._written(file, value, whole)
+        return {"pickle": self._objects.add(file.getbuffer()), "buffers": buffers}
+
+    def _written(self, file: io.BytesIO, value: Any, whole: Any = None) -> list[str]:
+        """Pickles a value to the end of a file; returns the names of its large buffers."""
         buffers: list[str] = []
 
         def out_of_band(buffer: pickle.PickleBuffer) -> bool:
@@ -238,9 +270,21 @@ class _Saver:
             buffers.append(self._objects.add(raw))
             return False
 
-        file = io.BytesIO()
         _Pickler(file, self, out_of_band, whole).dump(value)
-        return {"pickle": self._objects.add(file.getbuffer()), "buffers": buffers}
+        return buffers
+
+    def _main(self, good: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+        """All variables in one file, a pickle for each group, and the state behind them."""
+        file = io.BytesIO()
+        groups = []
+        for names in self._groups(good):
+            at = file.tell()
+            buffers = self._written(file, {"variables": {name: good[name] for name in names}})
+            groups.append({"at": at, "names": names, "buffers": buffers})
+        at = file.tell()
+        buffers = self._written(file, {"state": state})
+        sha256 = self._objects.add(file.getbuffer())
+        return {"pickle": sha256, "groups": groups, "state": {"at": at, "buffers": buffers}}
 
     def save(self) -> dict[str, Any]:
         good: dict[str, Any] = {}
@@ -254,7 +298,7 @@ class _Saver:
                 continue
             try:
                 if type(value) not in ATOMS:
-                    self.probe(value)
+                    self.probe(name, value)
             except _OverBudget:
                 self._partial = True
                 skipped.append(_skipped(name, value, "too large to be stored after each turn"))
@@ -274,7 +318,7 @@ class _Saver:
             "random": random.getstate(),
             "numpy": numpy.random.get_state(legacy=False) if numpy is not None else None,
         }
-        main = self._pickled({"variables": good, "state": state})
+        main = self._main(good, state)
         return {
             "format": FORMAT,
             "python": ".".join(map(str, sys.version_info[:2])),
@@ -288,6 +332,17 @@ class _Saver:
             "sizes": self._objects.sizes,
             "written": sorted(self._objects.written),
         }
+
+
+def _can_be_shared(held: Any) -> bool:
+    """Whether two variables that hold it would notice if each had one of its own."""
+    kind = type(held)
+    if kind in (str, bytes, tuple, frozenset, types.CodeType, types.BuiltinFunctionType, types.ModuleType, _Reference):
+        return False
+    if isinstance(held, type) or kind is types.FunctionType:
+        return bool(held.__module__ == "__main__")  # All others are there by their names.
+    numpy = sys.modules.get("numpy")
+    return numpy is None or not isinstance(held, numpy.dtype)
 
 
 def _skipped(name: str, value: Any, reason: str) -> dict[str, str]:
@@ -325,8 +380,9 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
     failed: list[dict[str, str]] = []
     parts: dict[int, Any] = {}
 
-    def load(part: dict[str, Any]) -> Any:
+    def load(part: dict[str, Any], at: int = 0) -> Any:
         with open(os.path.join(folder, part["pickle"]), "rb") as file:
+            file.seek(at)
             buffers = [_mapped(os.path.join(folder, sha256)) for sha256 in part["buffers"]]
             return pickle.load(file, buffers=buffers)  # noqa: S301 (in a kernel, which runs the user's code anyway)
 
@@ -341,21 +397,44 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
                 shell.user_ns[name] = importlib.import_module(module)
             except Exception as error:
                 failed.append({"name": name, "reason": f"{type(error).__name__}: {error}"[:200]})
+    main = manifest["main"]
     restored: list[str] = []
     shell.cellwright_part = cellwright_part
     try:
-        told = load(manifest["main"])
-        found = {name: value for name, value in told["variables"].items() if names is None or name in names}
-        shell.user_ns.update(found)
-        restored = list(found)
+        pending = [group for group in _groups_of(manifest) if names is None or not {*names}.isdisjoint(group["names"])]
+        while pending:
+            lost = []
+            for group in pending:
+                try:
+                    told = load({"pickle": main["pickle"], **group}, group["at"])
+                except Exception as error:
+                    lost.append((group, f"{type(error).__name__}: {error}"[:200]))
+                    continue
+                found = {name: value for name, value in told["variables"].items() if names is None or name in names}
+                shell.user_ns.update(found)
+                restored += found
+            if len(lost) == len(pending):
+                failed += [
+                    {"name": name, "reason": reason}
+                    for group, reason in lost
+                    for name in group["names"]
+                    if names is None or name in names
+                ]
+                break
+            pending = [group for group, _ in lost]  # It may want a name that has come only now.
         if rest:
-            _put_back(shell, told["state"], manifest.get("cwd"))
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
-        failed += [{"name": kept["name"], "reason": reason} for kept in manifest["kept"]]
+            state = main.get("state") or {"at": 0, "buffers": main["buffers"]}
+            with contextlib.suppress(Exception):
+                _put_back(shell, load({"pickle": main["pickle"], **state}, state["at"])["state"], manifest.get("cwd"))
     finally:
         del shell.cellwright_part
     return {"restored": restored, "failed": failed}
+
+
+def _groups_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of the main pickle; a format 1 has one."""
+    whole = {"at": 0, "names": [kept["name"] for kept in manifest["kept"]], "buffers": manifest["main"].get("buffers")}
+    return list(manifest["main"].get("groups", [whole]))
 
 
 def _mapped(path: str) -> mmap.mmap:

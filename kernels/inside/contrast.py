@@ -1,4 +1,4 @@
-"""In what the variables of two points differ, by what they hold: in a kernel that has first the ones, then the others.
+"""In what variables differ, by what they hold: in a kernel that has first the ones, then the others.
 
 Stands alone: it is sent to kernels where Cellwright is not installed. Of users' classes it calls no `__eq__`,
 but for keys and members of sets.
@@ -6,6 +6,8 @@ but for keys and members of sets.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import math
 import time
@@ -17,6 +19,11 @@ WITHIN_S = 20.0
 DEPTH = 40
 LISTED = 3
 SHOWN = 60
+MOST_HELD = 100_000
+UNCHANGING = (
+    *(bool, bytes, complex, float, int, range, str, type(None), type(...), types.BuiltinFunctionType, types.CodeType),
+    types.ModuleType,
+)
 COMPARED_PLAINLY = ("datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo", "ipaddress", "re")
 """Modules of plain values, whose own word for equality is taken."""
 
@@ -34,6 +41,11 @@ def _shell() -> Any:
 def set_aside(names: list[str]) -> str:
     """Takes variables out of the namespace, to be compared with those that come next."""
     shell = _shell()
+    with contextlib.suppress(ImportError):  # It would take a class that comes again for the one that is there.
+        from cloudpickle import cloudpickle
+
+        for known in ("_DYNAMIC_CLASS_TRACKER_BY_ID", "_DYNAMIC_CLASS_TRACKER_BY_CLASS"):
+            getattr(cloudpickle, known, {}).clear()
     shell.cellwright_aside = {name: shell.user_ns.pop(name) for name in names if name in shell.user_ns}
     return json.dumps(sorted(shell.cellwright_aside))
 
@@ -50,6 +62,50 @@ def told() -> str:
         except (Exception, RecursionError):  # A library may raise anything about what it made.
             found[name] = None
     return json.dumps(found)
+
+
+def settle(groups: list[list[str]], made: list[str]) -> str:
+    """Puts those that were set aside back where they are as those that came again: they are what others refer to.
+
+    Those in one group hold something in common, and stay or go together. JSON: `{name: [others]}`, which of the `made`
+    variables hold something of others that they are not the same as any more.
+    """
+    shell = _shell()
+    aside, names = shell.cellwright_aside, shell.user_ns
+    until = time.monotonic() + WITHIN_S
+    gone: list[str] = []
+    for group in ([name for name in group if name in aside] for group in groups):
+        if all(name in names and _same(aside[name], names[name], until) for name in group):
+            names.update({name: aside[name] for name in group})
+        else:
+            gone += group
+    of = {id(held): name for name in gone for held in _held(aside[name], names)}
+    found = {name: sorted({of[id(held)] for held in _held(names[name], names) if id(held) in of}) for name in made}
+    del shell.cellwright_aside
+    return json.dumps({name: others for name, others in found.items() if others})
+
+
+def _same(one: Any, other: Any, until: float) -> bool:
+    try:
+        return not Contrast(until).of(one, other)
+    except (Exception, RecursionError):
+        return False
+
+
+def _held(value: Any, names: dict[str, Any]) -> list[Any]:
+    """What a value holds and can change, itself among it, as far as Python's own collector can tell."""
+    found: dict[int, Any] = {}
+    pending = [value]
+    while pending and len(found) < MOST_HELD:
+        held = pending.pop()
+        kind = type(held)
+        if id(held) in found or held is names or kind in UNCHANGING or isinstance(held, type):
+            continue
+        if kind is types.FunctionType and held.__module__ != "__main__":
+            continue
+        found[id(held)] = held
+        pending += gc.get_referents(held)
+    return list(found.values())
 
 
 def _apart(one: Any, other: Any, until: float) -> str | None:

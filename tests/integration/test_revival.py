@@ -20,6 +20,7 @@ from tests.integration.going_back import (
     foretell,
     go,
     kept_by_itself,
+    look,
     recover,
     settled,
     value_of,
@@ -95,13 +96,13 @@ async def test_files_stay_when_cells_run_again(talk: Talk, how: str) -> None:
     await talk.run("import os\nos.path.exists('once.txt')" if how == "undo" else "import os; os._exit(1)")
     await settled(talk)
     folder = workspace_of(talk.app.root, talk.session).folder
-    into = talk.app.rewind._revival._into
+    into = talk.app.rewind._revival._made
 
     async def meanwhile(*arguments: Any) -> VariablesBack:
         (folder / "theirs.txt").write_text("theirs")
         return await into(*arguments)
 
-    talk.app.rewind._revival._into = meanwhile  # type: ignore[method-assign]
+    talk.app.rewind._revival._made = meanwhile  # type: ignore[method-assign]
     if how == "undo":
         told = await go(talk, "undo")
         assert [left.name for left in told.files.left] == ["theirs.txt"]
@@ -278,3 +279,80 @@ async def test_what_is_stored_is_not_in_doubt(talk: Talk) -> None:
     assert [again.turn for again in told.variables.ran_again] == [1, 2]
     assert not told.variables.missing
     assert await value_of(talk, "later == float(small.sum())") == "True"
+
+
+async def test_one_that_cannot_be_read_takes_no_other_along(talk: Talk) -> None:
+    """What is stored and cannot be read in a fresh kernel is made again by its cells; all else comes from the store."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import random\ndata = [random.random()]\nalias = data")
+    await talk.run("from functools import lru_cache\n@lru_cache\ndef f(x):\n    return x + 1")
+    await talk.run(
+        "class Late:\n    def __setstate__(self, state):\n        raise OSError('not here')\nlate = [Late(), data]"
+    )
+    await talk.run("late[0].x = 1\nwith_f = (f, [random.random()])\ndrew = random.random()")
+    await talk.run("data = alias = f = late = with_f = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert {"data", "alias", "drew", "late", "f"} <= {*told.variables.restored}
+    assert ["with_f"] == [lost.name for lost in told.variables.missing]  # It drew anew.
+    assert await value_of(talk, "(data is alias, late[1] is data, late[0].x, f(1))") == "(True, True, 1, 2)"
+
+
+async def test_what_cells_change_that_run_again(talk: Talk) -> None:
+    """Stored variables are as they were stored, whatever the cells that make others do to them, seen or unseen."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run(
+        "import numpy as np\nn, count, rows = 0, {'n': 0}, []\nrng = np.random.default_rng(1)\n"
+        "def bump():\n    global n\n    n += 1\n    count['n'] += 1\n    rows.append(n)\n    return rng.random()"
+    )
+    await talk.run("g = (value for value in [bump()])")
+    await talk.run("count['n'] = 7\nheld = [rows]")
+    await talk.run("g = None")
+    await settled(talk)
+    state = "(n, count, rows, held[0] is rows, rng.bit_generator.state['state']['state'])"
+    before = await value_of(talk, state)
+    told = await go(talk, "undo")
+    assert told.variables.means == ["stored", "rerun"]
+    assert await value_of(talk, state) == before
+
+
+async def test_what_is_made_again_holds_what_is_stored(talk: Talk) -> None:
+    """An object that cannot be stored holds the stored ones that it held, or is named where those changed behind it."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import threading\nnotes, others = {'a': 1}, {}")
+    await talk.run("class Service:\n    pass\nservice = Service()")
+    await talk.run("service.lock, service.notes = threading.Lock(), notes")
+    await talk.run("second = (threading.Lock(), others)")
+    await talk.run("others['b'] = 2")
+    await talk.run("service = second = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert await value_of(talk, "(service.notes is notes, notes, others)") == "(True, {'a': 1}, {'b': 2})"
+    lost = {found.name: found.reason for found in told.variables.missing}
+    assert "service" not in lost
+    if await value_of(talk, "second[1] is others") == "False":
+        assert "others" in lost["second"]
+
+
+async def test_names_of_ones_own(talk: Talk) -> None:
+    """A name that begins with a line below is stored as any other."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("_settings = {'a': 1}\n_1 = 5\ndef _helper():\n    return _settings['a']\nx = 1")
+    await talk.run("_settings = _helper = None")
+    await settled(talk)
+    await go(talk, "undo")
+    assert await value_of(talk, "_helper()") == "1"
+
+
+async def test_a_file_that_was_removed_stays_so(talk: Talk) -> None:
+    """A cell that runs again for its variables does not bring a file back that the move takes out."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("open('made.txt', 'w').write('1')\nstream = iter(x for x in [1, 2])")
+    await talk.run("import os\nos.remove('made.txt')\ny = 1")
+    await talk.run("z = 1")
+    await settled(talk)
+    await go(talk, "undo", 1)
+    told = await go(talk, "redo", 2)
+    assert told.files.removed == ["made.txt"]
+    assert told.files.left == []
+    assert (await look(talk)).files == {}
