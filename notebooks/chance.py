@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from cellwright.notebooks.dependencies import USUAL, flow, statements
+from cellwright.notebooks.dependencies import USUAL, flow, names, statements
 
 Source = Literal["the clock", "chance", "shared"]
 """Where a value comes from. `shared`: chance from the generators that a whole program shares, which can be seeded."""
 
 CLOCK = {
     *("time.time", "time.time_ns", "time.perf_counter", "time.monotonic", "time.process_time", "time.ctime"),
+    *("time.strftime", "time.localtime", "time.gmtime"),
     *("datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"),
     *(
         "datetime.now",
@@ -59,25 +60,29 @@ def imported(source: str) -> dict[str, str]:
     return known
 
 
-def reads_the_clock(source: str, known: Mapping[str, str]) -> bool:
-    """Whether a cell asks what time it is; `known` is what earlier cells have imported."""
+def reads_the_clock(source: str, known: Mapping[str, str], code: Sequence[ast.stmt] = ()) -> bool:
+    """Whether a cell asks what time it is; `known` is what earlier cells imported, `code` what it calls of theirs."""
     known = {**USUAL, **known, **imported(source)}
-    calls = [node for statement, _ in statements(source) for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    runs = [*(statement for statement, _ in statements(source)), *code]
+    calls = [node for statement in runs for node in ast.walk(statement) if isinstance(node, ast.Call)]
     return any(_called(call.func, known) in CLOCK for call in calls)
 
 
-def drawn(source: str, known: Mapping[str, str] = EMPTY) -> Drawn:
+def drawn(source: str, known: Mapping[str, str] = EMPTY, code: Sequence[ast.stmt] = ()) -> Drawn:
     """What of a cell comes from the clock or from chance; nothing where it is not Python.
 
-    `known` is what earlier cells have imported.
+    `known` is what earlier cells have imported, `code` what they have defined and this one calls.
     """
     cell = statements(source)
     known = {**USUAL, **known, **imported(source)}
     seeded = False
+    defined = {name for statement in code for name in names(ast.unparse(statement)).makes}
 
     def brings(statement: ast.stmt) -> Source | None:
         nonlocal seeded
-        calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
+        mentions = any(isinstance(node, ast.Name) and node.id in defined for node in ast.walk(statement))
+        runs = (statement, *code) if mentions else (statement,)
+        calls = [node for run in runs for node in ast.walk(run) if isinstance(node, ast.Call)]
         seeded = seeded or any(_called(call.func, known) in SEEDS for call in calls)
         found = (told for call in calls for told in _sources(call, known))
         return next((told for told in found if not (told == "shared" and seeded)), None)

@@ -20,6 +20,12 @@ CHANGING = {
 }
 """Methods that change what they are called on, wherever their result goes."""
 
+CHANGING_THEIR_FIRST = {
+    *("next", "setattr", "delattr", "heappush", "heappop", "heapify", "heapreplace", "heappushpop", "insort"),
+    *("insort_left", "insort_right", "islice", "put", "place", "putmask", "copyto"),
+}
+"""Functions that change what they are given first."""
+
 WRAPPING = re.compile(r"^%%(time|timeit|capture|prun|memit)\b.*")
 BUILTIN = set(dir(builtins))
 USUAL = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "sns": "seaborn"}
@@ -229,8 +235,8 @@ class _Look:
         for node in nodes:
             # What is deleted must be there, as what is read.
             used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load | ast.Del)}
-            if isinstance(node, ast.AugAssign) and (root := _root(node.target)):
-                used.add(root)
+            if isinstance(node, ast.AugAssign) and (begins := root(node.target)):
+                used.add(begins)
             self.before |= used - made
 
     def _look(self, statement: ast.stmt, *, discarded: bool) -> None:
@@ -246,7 +252,9 @@ class _Look:
                     inplace = any(k.arg == "inplace" for k in keywords)
                     if method in CHANGING or method.startswith(("set_", "add_")) or inplace:
                         self._add(receiver)
-                case ast.Call(func=ast.Name(id="next" | "setattr" | "delattr"), args=[first, *_]):
+                case ast.Call(func=ast.Name(id=function) | ast.Attribute(attr=function), args=[first, *_]) if (
+                    function in CHANGING_THEIR_FIRST
+                ):
                     self._add(first)
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             # Called for its effect: on what it is called on, or on what it is given.
@@ -262,16 +270,16 @@ class _Look:
                     self._add(argument)
 
     def _add(self, node: ast.AST) -> None:
-        root = _root(node)
-        if root is not None and root not in BUILTIN:
-            self.changed.add(root)
+        name = root(node)
+        if name is not None and name not in BUILTIN:
+            self.changed.add(name)
 
 
 def _stored(node: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store | ast.Del)}
 
 
-def _root(node: ast.AST) -> str | None:
+def root(node: ast.AST) -> str | None:
     """The name at the beginning of `a.b[c].d`."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
         node = node.value

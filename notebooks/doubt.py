@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cellwright.notebooks.chance import EMPTY, drawn
 from cellwright.notebooks.dependencies import made_from, names
+from cellwright.notebooks.reach import Reached
 
 
 @dataclass
@@ -22,25 +23,29 @@ class Doubt:
     chance_known: bool = False
     """Whether the generators of chance that a program shares are as they were when the next cell ran first."""
 
-    def left_out(self, source: str, why: str) -> None:
+    def left_out(self, source: str, why: str, reached: Reached | None = None) -> None:
         """A cell that would make what is wanted does not run again."""
-        self.names.update(dict.fromkeys(names(source).touches, why))
+        looked = reached.names if reached is not None else names(source)
+        self.names.update(dict.fromkeys(looked.touches, why))
         self.chance_known = False
 
-    def ran(self, source: str, *, whole: bool = True, wrong: str = "", read: str = "") -> str:
+    def ran(
+        self, source: str, reached: Reached | None = None, *, whole: bool = True, wrong: str = "", read: str = ""
+    ) -> str:
         """A cell ran again, to its end if `whole`; `wrong` says how it came out otherwise.
 
-        `read` is a file that it reads and that has changed since it ran first. Returns what it drew anew from, chance
-        or the clock, if it did.
+        `reached` is what it comes to by way of others, `read` a file that it reads and that has changed since it ran
+        first. Returns what it drew anew from, chance or the clock, if it did.
         """
-        found = drawn(source, self.imports)
+        reached = reached or Reached(names(source))
+        found = drawn(source, self.imports, reached.code)
         anew = {
             name: "chance" if whence == "shared" else whence
             for name, whence in found.names.items()
             if whence != "shared" or not self.chance_known
         }
         self.chance_known = whole and (self.chance_known or found.seeds)
-        looked, made = names(source), made_from(source, self.names)
+        looked, made = reached.names, made_from(source, self.names)
         if wrong:
             self.names.update(dict.fromkeys(looked.touches, wrong))
         else:

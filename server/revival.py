@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -17,10 +17,11 @@ from cellwright.kernels.errors import KernelDied, KernelError
 from cellwright.kernels.execution import run_whole
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.notebooks.chance import imported
-from cellwright.notebooks.dependencies import names, slice_for
+from cellwright.notebooks.dependencies import slice_for
 from cellwright.notebooks.document import Cell, CellId
 from cellwright.notebooks.doubt import Doubt
 from cellwright.notebooks.outputs import inline, references
+from cellwright.notebooks.reach import Reach, Reached
 from cellwright.notebooks.replay import ReplayedCell, judge
 from cellwright.server.agent.risk import Reasons
 from cellwright.server.artifacts import Artifacts
@@ -67,6 +68,9 @@ class Plan:
     imports: dict[str, str] = field(default_factory=dict)
     """What all cells up to there have imported, by the names that they gave it."""
 
+    reached: dict[str, Reached] = field(default_factory=dict)
+    """What each cell reads, changes and calls, by its execution."""
+
     @property
     def empty(self) -> bool:
         """Whether there was no variable."""
@@ -95,11 +99,12 @@ class Plan:
         doubt, there = Doubt(self.imports), set(kept)
 
         def run_again(run: Run) -> None:
+            reached = self.reached[run.execution_id]
             if run.execution_id in self.refused:
-                doubt.left_out(run.source, self.refused[run.execution_id])
+                doubt.left_out(run.source, self.refused[run.execution_id], reached)
             else:
-                doubt.ran(run.source, whole=run.ok, read=self.read.get(run.execution_id, ""))
-                there.update(names(run.source).touches)
+                doubt.ran(run.source, reached, whole=run.ok, read=self.read.get(run.execution_id, ""))
+                there.update(reached.names.touches)
 
         for run in self.runs[: self.since]:
             doubt.chance_known = False
@@ -155,7 +160,8 @@ class Revival:
         runs = await self._ways.runs(way, lives)
         found = await self._ways.checkpoint(way, lives)
         # A cell that failed may have made some of its names, or none: what made them before is needed as well.
-        looked = [names(run.source) if run.ok else names(run.source).unsure() for run in runs]
+        reached = await asyncio.to_thread(_reached, runs)
+        looked = [reached[run.execution_id].names for run in runs]
         checkpoint, at = None, 0
         if found is not None:
             checkpoint, at = self._checkpoints.of_row(found[0]), found[1]
@@ -180,7 +186,7 @@ class Revival:
         imports = await asyncio.to_thread(_imports, picked and runs)
         return Plan(
             session, workspace, way, again, through_death,
-            checkpoint, tuple(picked), len(chosen), wanted, refused, read, imports,
+            checkpoint, tuple(picked), len(chosen), wanted, refused, read, imports, reached,
         )  # fmt: skip
 
     async def _read(self, session: Session, way: Way, runs: Sequence[Run]) -> dict[str, str]:
@@ -294,7 +300,7 @@ class Revival:
         about = {"cell_id": run.cell_id, "turn": run.turn, "source": run.source}
         if run.execution_id in plan.refused:
             why = plan.refused[run.execution_id]
-            doubt.left_out(run.source, why)
+            doubt.left_out(run.source, why, plan.reached[run.execution_id])
             return RanAgain(**about, verdict="skipped", reason=why)
         try:
             held = await self._artifacts.fetch_all(references(recorded))
@@ -306,7 +312,10 @@ class Revival:
         found = await asyncio.to_thread(judge, 1, cell, outputs, ended.status, round(ended.duration_s * 1000))
         wrong = f"the cell that makes it {_verb(found)} when it ran again" if found.verdict in OTHERWISE else ""
         read = plan.read.get(run.execution_id, "")
-        whence = await asyncio.to_thread(doubt.ran, run.source, whole=ended.status == "ok", wrong=wrong, read=read)
+        reached = plan.reached[run.execution_id]
+        whence = await asyncio.to_thread(
+            doubt.ran, run.source, reached, whole=ended.status == "ok", wrong=wrong, read=read
+        )
         why = _why(found) or (whence and f"it draws from {whence}")
         return RanAgain(**about, verdict=found.verdict, reason=why, duration_ms=found.duration_ms)
 
@@ -315,6 +324,14 @@ def _reasons(runs: Sequence[Run], workspace: Path) -> dict[str, list[str]]:
     """Why each of the cells that ran is risky, by its execution."""
     judged = Reasons(str(workspace), imports=False)
     return {run.execution_id: judged.of(run.source) for run in runs}
+
+
+def _reached(runs: Sequence[Run]) -> dict[str, Reached]:
+    reach, found = Reach(), {}
+    for run in runs:
+        told = reach.of(run.source)
+        found[run.execution_id] = told if run.ok else replace(told, names=told.names.unsure())
+    return found
 
 
 def _imports(runs: Sequence[Run]) -> dict[str, str]:

@@ -10,8 +10,8 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from cellwright.kernels.errors import KernelError, KernelNotStarted
 from cellwright.notebooks.chance import imported, reads_the_clock
 from cellwright.notebooks.document import Document
 from cellwright.notebooks.edits import changed, difference
+from cellwright.notebooks.reach import Reach
 from cellwright.server import events as e
 from cellwright.server.agent import risk
 from cellwright.server.domain import (
@@ -59,7 +60,7 @@ class Before:
 To = int | str | Before | Way | None
 """A turn by its number or id, a point, or nothing: one turn back, or forth."""
 
-OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES)
+OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES_OUT)
 MAX_TOLD = 20
 LOOKS = 3
 SETTLES_S = 10.0
@@ -451,11 +452,13 @@ def outside(cells: list[tuple[int, str, bool]], folder: str) -> list[tuple[int, 
     """
     judged = risk.Reasons(folder, imports=False)
     known: dict[str, str] = {}
+    reach = Reach()
     told: dict[tuple[int, str], None] = {}
     for number, source, left in cells:
         known |= imported(source)
         found = [reason.partition(" (")[0] for reason in judged.of(source) if reason.startswith(OUTSIDE)]
-        if left and reads_the_clock(source, known):
+        code = reach.of(source).code
+        if left and reads_the_clock(source, known, code):
             found.append("reads the clock")
         if left:
             told |= {(number, reason): None for reason in found}

@@ -17,6 +17,7 @@ from typing import Any
 
 INSTALLS = "installs packages"
 DELETES = "deletes files"
+DELETES_OUT = "deletes what is outside the workspace"
 WRITES = "writes outside the workspace"
 STARTS = "starts processes"
 NETWORK = "reaches the network"
@@ -73,6 +74,10 @@ OF_OS = {
         ("system", "popen", "fork", "forkpty", "startfile", "posix_spawn", "posix_spawnp", "kill", "killpg"), STARTS
     ),
 }
+REMOVING = {f"os.{name}" for name in ("remove", "unlink", "rmdir", "removedirs", "truncate")} | {
+    "shutil.rmtree",
+    "shutil.move",
+}
 DELETING_METHODS = {"unlink", "rmdir", "rmtree"}
 STARTING_METHODS = {"system", "popen", "check_output", "check_call", "Popen"}
 """Telling by themselves, whatever name their module goes by since an earlier cell."""
@@ -95,6 +100,9 @@ HOLDING = {"connect", "client", "resource", "create_connection", "login", "sessi
 HOLDING_ON = {"cursor", "connect", "raw_connection", "begin", "session", "get_database", "get_collection", "bucket"}
 """Methods of such a value whose value is one as well; so are its attributes, its items, and what its classes make."""
 
+HOLDING_CODE = (ast.Lambda, ast.GeneratorExp, ast.Dict, ast.List, ast.Tuple)
+"""Values that may hold code which runs later."""
+
 COPYING = {"copy", "copy2", "copyfile", "copytree", "make_archive", "unpack_archive"}
 JUDGED_NAMES = {"exec": UNKNOWN, "eval": UNKNOWN, "compile": UNKNOWN, "__import__": UNKNOWN, "breakpoint": UNKNOWN}
 DANGEROUS_ATTRIBUTES = {
@@ -112,7 +120,7 @@ PATH_ARGUMENTS = {"path", "fname", "file", "filename", "path_or_buf", "excel_wri
 URL = re.compile(r"^[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
 LOCAL_URL = re.compile(r"^(file|memory|sqlite)://", re.IGNORECASE)
 SHELL_MAGICS = {"system", "sx", "bash", "sh", "script", "cmd", "perl", "ruby", "svg_system", "!", "python2"}
-MAGICS = {"pip": INSTALLS, "conda": INSTALLS, "mamba": INSTALLS, "uv": INSTALLS, "micromamba": INSTALLS}
+MAGICS = {"sql": NETWORK, "pip": INSTALLS, "conda": INSTALLS, "mamba": INSTALLS, "uv": INSTALLS, "micromamba": INSTALLS}
 HARMLESS_MAGICS = {
     *("matplotlib", "time", "timeit", "whos", "who", "who_ls", "pinfo", "pinfo2", "precision", "pwd", "lsmagic"),
     *(
@@ -188,11 +196,16 @@ def _transformer() -> Any:
 
 @dataclass(frozen=True)
 class _Known:
-    """What earlier cells have said of names: which modules they mean, which text they hold, which ways out they are."""
+    """What earlier cells have said of names: modules they mean, texts they hold, ways out they are, and what code of
+    their own does.
+    """
 
     names: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
+    does: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    writing: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
 
 
 class _Judge:
@@ -204,6 +217,12 @@ class _Judge:
         """Names that hold one piece of text."""
         self._held: dict[str, str] = dict(known.held)
         """Names that hold a way out, a connection or a process, and the reason of what is done with one."""
+        self._does: dict[str, tuple[str, ...]] = dict(known.does)
+        """Functions, classes and what holds such, with the reasons of what their code does when it runs."""
+        self._writing = set(known.writing)
+        """Functions that write where they are told to."""
+        self._unsure = set(known.unsure)
+        """Names that hold a path of which not even the beginning can be told."""
         self._paths: dict[str, ast.AST] = {}
         """Names that hold one path."""
         self._magics: set[int] = set()
@@ -216,6 +235,9 @@ class _Judge:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
                 self._texts.pop(node.id, None)
                 self._held.pop(node.id, None)
+                self._does.pop(node.id, None)
+                self._writing.discard(node.id)
+                self._unsure.discard(node.id)
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -231,6 +253,8 @@ class _Judge:
                 text = self._text(node.value)
                 if text is not None:
                     self._texts[name] = text
+                elif self._beginning(node.value) is None and self._is_built_path(node.value):
+                    self._unsure.add(name)
                 qualified = self._qualified(node.value)
                 if qualified is not None and not isinstance(node.value, ast.Name | ast.Call):
                     self._names.setdefault(name, qualified)
@@ -253,6 +277,7 @@ class _Judge:
                     self._hold(name, value)
                 case ast.withitem(context_expr=value, optional_vars=ast.Name(id=name)):
                     self._hold(name, value)
+        self._learn(tree)
         for node in ast.walk(tree):
             line = getattr(node, "lineno", 1)
             for reason in self._of(node):
@@ -260,7 +285,47 @@ class _Judge:
 
     def known(self) -> _Known:
         """What later cells go by."""
-        return _Known(self._names, self._texts, self._held)
+        return _Known(
+            self._names, self._texts, self._held, self._does, frozenset(self._writing), frozenset(self._unsure)
+        )
+
+    def _learn(self, tree: ast.AST) -> None:
+        """Notes what the code does that names stand for, so that whoever calls it later is known to do that."""
+        for _ in range(2):  # One may call another that stands below it.
+            for node in ast.walk(tree):
+                match node:
+                    case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                        self._code(name, node)
+                        if any(self._writes_where_told(inner) for inner in ast.walk(node)):
+                            self._writing.add(name)
+                    case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                        self._given_code(name, value)
+
+    def _code(self, name: str, node: ast.AST) -> None:
+        found = dict.fromkeys(reason for inner in ast.walk(node) for reason in self._of(inner))
+        if found:
+            self._does[name] = tuple(found)
+
+    def _given_code(self, name: str, value: ast.AST) -> None:
+        match value:
+            case ast.Name(id=other) if other in self._does:
+                self._does[name] = self._does[other]
+            case ast.Call(func=ast.Name(id=made)) if made in self._does and made[:1].isupper():
+                self._does[name] = self._does[made]
+            case ast.Call(func=function) if (self._qualified(function) or "").endswith(("partial", "partialmethod")):
+                self._code(name, value)
+            case _ if isinstance(value, HOLDING_CODE):
+                self._code(name, value)
+
+    def _writes_where_told(self, node: ast.AST) -> bool:
+        if not isinstance(node, ast.Call):
+            return False
+        name, method = self._qualified(node.func), node.func.attr if isinstance(node.func, ast.Attribute) else None
+        return (name == "open" and self._may_write(node, "open")) or method in SAVING_METHODS | WRITING_METHODS
+
+    def _is_built_path(self, value: ast.AST) -> bool:
+        named = (self._qualified(node) or "" for node in ast.walk(value) if isinstance(node, ast.Attribute))
+        return any(name.startswith(("os.path.", "os.sep", "os.environ", "os.getenv")) for name in named)
 
     def _hold(self, name: str, value: ast.AST) -> None:
         """Notes a name that is given a way out."""
@@ -280,8 +345,16 @@ class _Judge:
                 on = self._way_out(function.value) if isinstance(function, ast.Attribute) else None
                 if on is not None:
                     return on if last in HOLDING_ON or last[:1].isupper() else None
+                if isinstance(function, ast.Name) and function.id in self._held:
+                    return self._held[function.id]
                 called = self._qualified(function) or ""
                 last = called.rpartition(".")[2]
+                if called in DATABASES and any(self._leads_out(argument) for argument in node.args[:1]):
+                    return WRITES
+                if last[:1].isupper() or last.endswith("maker"):
+                    given = (self._way_out(argument) for argument in node.args if isinstance(argument, ast.Name))
+                    if (reason := next(filter(None, given), None)) is not None:
+                        return reason
                 if last in HOLDING or last[:1].isupper():
                     found = [*_of_module(called), *self._of_engine(node, called)]
                     return next((reason for reason in found if reason in (NETWORK, STARTS)), None)
@@ -328,6 +401,7 @@ class _Judge:
                 if name in ("__builtins__", "__loader__"):
                     yield UNKNOWN
                 yield from self._of_name(self._names.get(name))
+                yield from self._does.get(name, ())
 
     def _of_name(self, name: str | None) -> Iterator[str]:
         if name is None:
@@ -349,6 +423,11 @@ class _Judge:
             if (root := self._root(used)) in self._held and not (used is node.func and isinstance(used, ast.Name)):
                 yield self._held[root]
         yield from self._of_engine(node, name)
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if isinstance(node.func, ast.Name) and node.func.id in self._writing and any(map(self._leads_out, given)):
+            yield WRITES
+        if name in REMOVING and any(map(self._leads_out, given)):
+            yield DELETES_OUT
         if name == "get_ipython" and id(node) not in self._magics:
             yield UNKNOWN
         if method in STARTING_METHODS and not self._is_magic(node):
@@ -425,6 +504,8 @@ class _Judge:
         on = node.func.value if isinstance(node.func, ast.Attribute) else None
         if method in DELETING_METHODS and (self._is_path(on) or method in ("unlink", "rmtree")):
             yield DELETES
+            if on is not None and self._leads_out(on):
+                yield DELETES_OUT
         elif method in RENAMING_METHODS and self._is_path(on):
             if node.args and self._leads_out(node.args[0]):
                 yield WRITES
@@ -487,6 +568,10 @@ class _Judge:
         match node:
             case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
                 return text
+            case ast.JoinedStr(values=[ast.FormattedValue(value=value), *_]):
+                return self._text(value)
+            case ast.Call(func=function, args=[first, *_]) if self._qualified(function) in ("os.path.join", "str"):
+                return self._beginning(first)
             case ast.BinOp(left=left, op=ast.Add()) if self._text(node) is None:
                 return self._beginning(left)
             case ast.Call(func=ast.Attribute(value=value, attr="format")):
@@ -502,8 +587,12 @@ class _Judge:
         match node:
             case ast.Name(id=held) if held in self._paths:
                 return self._leads_out(self._paths[held])
+            case ast.Name(id=held):
+                return held in self._unsure
             case ast.Call(func=function, args=args):
                 name = self._qualified(function) or ""
+                if name.startswith(("os.environ", "os.getenv", "os.path.relpath", "os.path.abspath")):
+                    return True
                 if name.endswith(("Path.home", "expanduser", "gettempdir", "mkdtemp", "mkstemp")):
                     return not name.endswith(("gettempdir", "mkdtemp", "mkstemp"))
                 if name in ("os.path.join", "pathlib.Path", "str", "os.fspath"):
@@ -512,8 +601,11 @@ class _Judge:
             case ast.BinOp(left=left, right=right):
                 return self._leads_out(left) or (self._text(right) or "").startswith(("/", "..", "~"))
             case ast.JoinedStr(values=values):
-                first = values[0] if values else None
-                return isinstance(first, ast.Constant) and self._outside(str(first.value))
+                begins = self._beginning(node)
+                if begins is not None:
+                    return self._outside(begins)
+                rest = "".join(str(part.value) for part in values if isinstance(part, ast.Constant))
+                return "/" in rest  # It begins with a folder that is not known.
             case ast.Attribute(value=value, attr="parent"):
                 return self._text(value) is None
             case _:
@@ -533,7 +625,7 @@ class _Judge:
         match node:
             case ast.Constant(value=str(text)):
                 return text
-            case ast.Name(id=name):
+            case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
                 return self._texts.get(name)
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 a, b = self._text(left), self._text(right)

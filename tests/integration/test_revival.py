@@ -294,7 +294,7 @@ async def test_one_that_cannot_be_read_takes_no_other_along(talk: Talk) -> None:
     await settled(talk)
     told = await go(talk, "undo")
     assert {"data", "alias", "drew", "late", "f"} <= {*told.variables.restored}
-    assert ["with_f"] == [lost.name for lost in told.variables.missing]  # It drew anew.
+    assert [lost.name for lost in told.variables.missing] == ["with_f"]  # It drew anew.
     assert await value_of(talk, "(data is alias, late[1] is data, late[0].x, f(1))") == "(True, True, 1, 2)"
 
 

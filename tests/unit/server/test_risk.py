@@ -241,3 +241,42 @@ def test_what_an_earlier_cell_said_counts(before: list[str], source: str, why: s
 def test_what_an_earlier_cell_got_is_harmless(before: list[str], source: str) -> None:
     """What came over a connection is data; a name that was given something else means that."""
     assert reasons(source, "/work/session", before) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "source", "reason"),
+    [
+        ("import requests\ndef send(x): return requests.post('http://a', json=x)", "send(1)", "reaches the network"),
+        ("def go(): one()\ndef one(): open('/tmp/x', 'w')", "go()", "writes outside"),
+        ("def save(p): open(p, 'w').write('x')", "save('/tmp/x')", "writes outside"),
+        ("class A:\n    p = '/tmp/x'\n    def go(self): open(self.p, 'w')", "A().go()", "writes outside"),
+        ("import shutil\nclass A:\n    def go(self): shutil.rmtree('x')\na = A()", "a.go()", "deletes files"),
+        ("import requests\nf = {'post': requests.post}", "f['post']('http://a')", "reaches the network"),
+        ("import subprocess\nlater = (subprocess.run(c) for c in [])", "next(later)", "starts processes"),
+        ("base = 'https://x'", "import pandas as pd\npd.read_csv(f'{base}/y.csv')", "reaches the network"),
+        ("out = '/data'", "df.to_csv(f'{out}/x.csv')", "writes outside"),
+        ("", "df.to_csv(f'{out}/x.csv')", "writes outside"),
+        ("import os\nup = os.path.relpath('/tmp/x')", "open(up, 'a')", "writes outside"),
+        ("import sqlite3\ncon = sqlite3.connect('/data/x.db')", "con.execute('delete from t')", "writes outside"),
+        ("", "%sql delete from t", "reaches the network"),
+    ],
+)
+def test_what_earlier_cells_defined(before: str, source: str, reason: str) -> None:
+    """Whoever calls code of an earlier cell does what that does."""
+    assert any(reason in found for found in reasons(source, "/work", [before] if before else []))
+
+
+@pytest.mark.parametrize(
+    ("before", "source"),
+    [
+        ("import requests\ndef send(): requests.get('http://a')", "send = len\nsend([1])"),
+        ("import requests\ndef load(): return requests.get('http://a')\ndf = load()", "df.mean()"),
+        ("def save(p): open(p, 'w').write('x')", "save('x.txt')"),
+        ("", "df.to_csv(f'{name}.csv')"),
+        ("out = 'results'", "df.to_csv(f'{out}/x.csv')"),
+        ("import os", "p = os.path.join('out', name)\ndf.to_csv(p)"),
+    ],
+)
+def test_what_only_looks_like_it(before: str, source: str) -> None:
+    """A value that such code gave does nothing by itself."""
+    assert reasons(source, "/work", [before] if before else []) == []
