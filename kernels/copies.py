@@ -41,6 +41,9 @@ class SleepingCopy:
     lost: tuple[str, ...]
     """What the copy does not have, in words: asyncio tasks, child processes."""
 
+    bound: tuple[tuple[str, str], ...] = ()
+    """Variables that hold on to a file itself, with their types: not to one that is put in its place."""
+
     def drop(self) -> None:
         """Ends the copy; kernels that it made live on."""
         if self.forker.handle is not None:
@@ -72,7 +75,8 @@ async def take(connection: KernelConnection, folder: Path) -> SleepingCopy:
                 said = await forker.hear()
                 if said is None:
                     raise CopyRefused("The copy of the kernel did not come up.")
-                return SleepingCopy(forker, int(said["pid"]), float(told["pause_ms"]), tuple(told["lost"]))
+                bound = tuple((str(name), str(kind)) for name, kind in told["bound"])
+                return SleepingCopy(forker, int(said["pid"]), float(told["pause_ms"]), tuple(told["lost"]), bound)
             except BaseException:
                 forker.close()
                 raise

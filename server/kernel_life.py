@@ -34,6 +34,8 @@ AT_ONCE = 4
 RESTS_WITHIN_S = 1.0
 TOLD_NAMES = 10
 
+HOLDS_ON = "it holds on to a file, and files were put back: open it anew"
+
 log = structlog.get_logger(__name__)
 
 
@@ -276,16 +278,23 @@ class KernelLife:
                 await asyncio.shield(self._kernels.end(name))
                 raise
 
-    async def go_back(self, session: Session, copy: SleepingCopy) -> tuple[VariablesBack, list[e.Event]]:
-        """Makes the session's kernel what it was when the copy was made; raises KernelNotStarted or CopyRefused."""
+    async def go_back(self, session: Session, copy: SleepingCopy, moved: bool) -> tuple[VariablesBack, list[e.Event]]:
+        """Makes the session's kernel what it was when the copy was made; raises KernelNotStarted or CopyRefused.
+
+        `moved`: files were put back, and others stand in the places of those that were open.
+        """
         began = time.monotonic()
         former = self._kernels.get(session.id)
         connection = await self._kernels.go_back(session.id, copy)
         await connection.learn_variables()
+        doubtful = {name for name, _ in copy.bound if moved}
         back = VariablesBack(
             means=["fork"],
-            restored=sorted(told["name"] for told in connection.last_variables),
-            missing=[Skipped(name=lost, type="", reason="no copy of a process has them") for lost in copy.lost],
+            restored=sorted({told["name"] for told in connection.last_variables} - doubtful),
+            missing=[
+                *(Skipped(name=lost, type="", reason="no copy of a process has them") for lost in copy.lost),
+                *(Skipped(name=name, type=kind, reason=HOLDS_ON) for name, kind in copy.bound if moved),
+            ],
             seconds=round(time.monotonic() - began, 4),
         )
         self._report_death(session.id, session.kernel_incarnation + 1)

@@ -429,7 +429,8 @@ class Rewind:
             return
         if target.copy is not None:
             try:
-                back = await self._t.life.go_back(session, target.copy)
+                moved = bool(target.moves.written or target.moves.removed)
+                back = await self._t.life.go_back(session, target.copy, moved)
             except (CopyRefused, KernelNotStarted) as error:
                 log.info("copy_not_woken", session_id=session.id, error=str(error))
             else:

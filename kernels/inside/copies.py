@@ -15,6 +15,7 @@ import random
 import select
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
@@ -212,6 +213,61 @@ def _lost() -> list[str]:
     return found
 
 
+DELETED = " (deleted)"
+BOUND = ("sqlite3.Connection", "numpy.memmap", "mmap.mmap", "h5py._hl.files.File")
+"""Types of what holds on to a file itself, whatever stands in the file's place."""
+
+
+def _bound() -> list[tuple[str, str]]:
+    """Variables that hold on to a file, and their types."""
+    from IPython import get_ipython
+
+    names = dict(get_ipython().user_ns)
+    found = [(name, f"{type(value).__module__}.{type(value).__qualname__}") for name, value in names.items()]
+    return [(name, kind) for name, kind in found if kind in BOUND and not name.startswith("_")]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a file a descriptor stands."""
+
+    path: str
+    flags: int
+    offset: int
+
+
+def _places(machinery: Machinery) -> dict[int, Place]:
+    """The user's open files. Kernel and copy share where they stand in them, so it is noted before there are two."""
+    found = {}
+    for number, what in descriptors().items():
+        if number <= 2 or not what.startswith("/") or machinery.owns(number, what):
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            if stat.S_ISREG(os.fstat(number).st_mode):
+                told = Path(f"/proc/self/fdinfo/{number}").read_text().split()
+                flags = int(told[told.index("flags:") + 1], 8)
+                found[number] = Place(what.removesuffix(DELETED), flags, os.lseek(number, 0, os.SEEK_CUR))
+    return found
+
+
+def _open_again(places: dict[int, Place]) -> None:
+    """Opens files anew by their paths, where they stood: what is there now may have been put back meanwhile."""
+    now = {number: what.removesuffix(DELETED) for number, what in descriptors().items()}
+    for number, place in places.items():
+        if now.get(number) != place.path:
+            continue  # Another thread had it for a moment.
+        flags = place.flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)
+        for path in (place.path, f"/proc/self/fd/{number}"):
+            try:
+                fresh = os.open(path, flags)
+            except OSError:
+                continue
+            os.lseek(fresh, place.offset, os.SEEK_SET)
+            os.dup2(fresh, number, inheritable=os.get_inheritable(number))
+            os.close(fresh)
+            break
+
+
 def _file_of(task: asyncio.Task[Any]) -> str:
     code = getattr(task.get_coro(), "cr_code", None)
     return getattr(code, "co_filename", "")
@@ -221,7 +277,7 @@ def _file_of(task: asyncio.Task[Any]) -> str:
 
 
 def copy(machinery: Machinery, path: str) -> dict[str, Any]:
-    """Makes a copy that serves on the Unix socket at `path`; returns `{"pause_ms", "lost"}` or `{"refused"}`.
+    """Makes a copy that serves on the Unix socket at `path`; returns `{"pause_ms", "lost", "bound"}` or `{"refused"}`.
 
     Call it from the event loop and from nothing else that runs there: in the kernels that the copy makes, it raises
     Resumed, and what called it never goes on.
@@ -230,7 +286,7 @@ def copy(machinery: Machinery, path: str) -> dict[str, Any]:
     reason = refusal(machinery)
     if reason is not None:
         return {"refused": reason}
-    lost = _lost()
+    lost, bound, places = _lost(), _bound(), _places(machinery)
     try:
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         server.connect(path)
@@ -245,7 +301,7 @@ def copy(machinery: Machinery, path: str) -> dict[str, Any]:
         server.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(between, 0)
-        return {"pause_ms": round((time.perf_counter() - began) * 1000, 2), "lost": lost}
+        return {"pause_ms": round((time.perf_counter() - began) * 1000, 2), "lost": lost, "bound": bound}
     try:
         os.setsid()  # Not in the kernel's group: an interrupt must not reach the copy.
         if os.fork():
@@ -261,6 +317,7 @@ def copy(machinery: Machinery, path: str) -> dict[str, Any]:
         spec, kernel = asked
         os.setsid()
         server.close()
+        _open_again(places)
         for number, handler in handlers.items():
             signal.signal(number, handler)
     except BaseException:

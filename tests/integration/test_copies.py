@@ -150,6 +150,25 @@ async def test_the_way_back(kernels: SessionKernels, case: str) -> None:
 
 
 @both
+async def test_open_files(kernels: SessionKernels, tmp_path: Path) -> None:
+    """They stand where they stood, in what has their names now, whatever the living kernel read and wrote meanwhile."""
+    await ok(
+        kernels,
+        "open('in.txt', 'w').write('1\\n2\\n3\\n' * 9000)\n"
+        "file = open('in.txt'); raw = open('in.txt', 'rb', buffering=0); out = open('out.txt', 'a')\n"
+        "assert file.readline() == '1\\n' and raw.read(2) == b'1\\n'; print('a', file=out, flush=True)",
+    )
+    copy = await kernels.copy("s")
+    await ok(kernels, "rest = file.read(); raw.read(10); print('b', file=out, flush=True); file.close()")
+    there = tmp_path / "put-back.txt"
+    there.write_text("a\n")
+    there.replace(tmp_path / "out.txt")
+    await kernels.go_back("s", copy)
+    await ok(kernels, "print('c', file=out, flush=True); assert file.readline() == '2\\n' and raw.read(2) == b'2\\n'")
+    assert (tmp_path / "out.txt").read_text() == "a\nc\n"
+
+
+@both
 async def test_outputs_after_the_way_back(kernels: SessionKernels) -> None:
     """Console, displays, results, errors and figures come as ever; descriptor-level output too."""
     await ok(kernels, "import os, matplotlib.pyplot as plt")

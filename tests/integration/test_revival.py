@@ -156,6 +156,21 @@ async def test_what_a_live_copy_lacks_is_named(talk: Talk) -> None:
     os.kill(int(await value_of(talk, "p.pid")), 9)
 
 
+async def test_what_holds_on_to_a_file_is_named(talk: Talk) -> None:
+    """A live copy has a database's connection; where files were put back, it is to the one that was there."""
+    talk.app.kernels._most_copies = 3
+    object.__setattr__(talk.app.settings, "live_copies", 3)
+    await talk.run("import sqlite3\ncon = sqlite3.connect('x.db')\ncon.execute('create table t (n)')\nother = 1")
+    await talk.run("con.execute('insert into t values (1)'); con.commit()")
+    await talk.run("other = 2")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert told.variables.missing == []
+    told = await go(talk, "undo")
+    assert (told.variables.means, [lost.name for lost in told.variables.missing]) == (["fork"], ["con"])
+    assert "con" not in told.variables.restored
+
+
 async def test_asleep(talk: Talk) -> None:
     """What is undone while the session sleeps does not wake with it."""
     await talk.ask("q", Say("one"))
