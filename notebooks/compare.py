@@ -23,6 +23,9 @@ ORDER: tuple[Likeness, ...] = ("same", "tolerance", "different")
 RELATIVE = 1e-6
 """How far two numbers may be apart, as a share of the larger."""
 
+NEAR_ZERO = 1e-12
+"""What stands for zero, where the other is zero."""
+
 LAST_DIGIT_FROM = 4
 """A printed number of so many digits or more may differ by one in its last: it was rounded."""
 
@@ -174,7 +177,7 @@ def close(before: str, after: str) -> bool:
         return True
     if not (math.isfinite(old) and math.isfinite(new)) or not re.search(r"[.eE]", before + after):
         return False  # Counts are counts.
-    if math.isclose(old, new, rel_tol=RELATIVE, abs_tol=1e-12):
+    if math.isclose(old, new, rel_tol=RELATIVE) or (0.0 in (old, new) and max(abs(old), abs(new)) < NEAR_ZERO):
         return True
     digits = [re.sub(r"[eE].*|[^\d]", "", text).lstrip("0") for text in (before, after)]
     return min(map(len, digits)) >= LAST_DIGIT_FROM and abs(old - new) <= 1.000001 * max(_unit(before), _unit(after))

@@ -90,6 +90,13 @@ class Document:
         """The cell with that id; raises UnknownCell."""
         return self.cells[self.index(cell_id)]
 
+    @property
+    def language(self) -> str:
+        """What its code cells are written in, as its metadata says; Python where that says nothing."""
+        told = [self.metadata.get("kernelspec"), self.metadata.get("language_info")]
+        spec, info = (part if isinstance(part, Mapping) else {} for part in told)
+        return str(spec.get("language") or info.get("name") or "python").lower()
+
     def index(self, cell_id: str) -> int:
         """The place of a cell, from 0; raises UnknownCell."""
         for i, cell in enumerate(self.cells):

@@ -10,6 +10,9 @@ from cellwright.notebooks.compare import ERROR, Difference, compare, worst
 from cellwright.notebooks.document import SKIP_TAG, Cell, Output
 from pydantic import BaseModel, ConfigDict, Field
 
+RAISES_TAG = "raises-exception"
+"""Says, of a cell, that it may fail: Jupyter's own tag."""
+
 Verdict = Literal["same", "tolerance", "different", "failed", "skipped"]
 VERDICTS: tuple[Verdict, ...] = ("same", "tolerance", "different", "failed", "skipped")
 WORDS: dict[Verdict, str] = {
@@ -65,7 +68,9 @@ class Replay(_Told):
     cells: list[ReplayedCell]
     inputs: list[ReplayedInput] = Field([], description="Those that its provenance names")
     packages: list[ReplayedPackage] = Field([], description="Those that have another version now")
-    verdict: Verdict = Field(description="The worst of the cells': failed, different, tolerance or same")
+    verdict: Verdict = Field(
+        description="The worst of the cells': failed, different, tolerance or same; skipped where none ran"
+    )
     counts: dict[Verdict, int]
 
     @property
@@ -78,13 +83,15 @@ def judge(number: int, cell: Cell, now: Sequence[Output], status: str, duration_
     """A cell that ran, and ended with `status`; outputs must be whole on both sides."""
     recorded = list(cell.outputs)
     differences = list(compare(recorded, now))
-    expected = any(output["output_type"] == "error" for output in recorded)
+    expected = RAISES_TAG in cell.tags or any(output["output_type"] == "error" for output in recorded)
     likeness = worst(difference.likeness for difference in differences)
     verdict: Verdict = likeness
     reason = ""
     if status != "ok" and not (status == "error" and expected):
         verdict = "failed"
         reason = next((f"{o['ename']}: {o['evalue']}" for o in now if o["output_type"] == "error"), status)
+        if status == "timeout":
+            reason = f"it ran into the time limit for cells, after {duration_ms / 1000:.0f} s"
         differences = [found for found in differences if found.about != ERROR]
     elif likeness == "different" and not recorded and cell.execution_count is None:
         reason = "nothing is recorded for this cell"
@@ -115,7 +122,8 @@ def counted(cells: Sequence[ReplayedCell]) -> tuple[Verdict, dict[Verdict, int]]
     """The verdict over all cells, and how many there are of each."""
     counts = {verdict: sum(cell.verdict == verdict for cell in cells) for verdict in VERDICTS}
     order: tuple[Verdict, ...] = ("failed", "different", "tolerance")
-    return next((verdict for verdict in order if counts[verdict]), "same"), counts
+    ran = len(cells) > counts["skipped"]
+    return next((verdict for verdict in order if counts[verdict]), "same" if ran else "skipped"), counts
 
 
 def told(report: Replay) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ from typing import Any
 from cellwright.server import events as e
 from cellwright.server.artifacts import slug
 from cellwright.server.checkpoints import Checkpoints
-from cellwright.server.domain import Artifact, Session, SessionId, Usage, new_id
+from cellwright.server.domain import Artifact, LeftOut, Session, SessionId, Usage, new_id
 from cellwright.server.errors import Conflict, NotFound
+from cellwright.server.kernel_life import workspace_of
 from cellwright.server.rewind import Rewind
 from cellwright.server.sessions import FOLDER
 from cellwright.server.snapshots import EMPTY, Snapshots
@@ -103,20 +105,47 @@ class Branches:
             files = await self._snapshots.load(parent.id, way.workspace_version)
             moves = self._snapshots.moves(parent, there, EMPTY, files)
             moved = await self._snapshots.put_back(there, moves, files)
+            beside = await asyncio.to_thread(self._beside, parent, there, await self._ways.sources(way))
             fields = (child, owner, key, title, "user", parent.agent, parent.model, parent.kernel_name)
             places = (notebook_path, workspace, parent.metadata, parent.preferences)
             await self._commit(parent, way, by, past, (*fields, *places))
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, there.folder, ignore_errors=True)
             raise
-        if moved.left:
+        if moved.left or beside:
             without = [
-                e.ArtifactFailed(name=left.name, reason=f"not in the branch: {left.reason}") for left in moved.left
+                e.ArtifactFailed(name=left.name, reason=f"not in the branch: {left.reason}")
+                for left in (*moved.left, *beside)
             ]
             await self._t.log.append(child, without)
         session = await self._t.rows.get(child)
         await self._t.notebooks.save(session)
         return await self._t.rows.get(child)
+
+    def _beside(self, parent: Session, there: Workspace, ran: Sequence[tuple[int, str]]) -> list[LeftOut]:
+        """A folder that was there before the session is no snapshot's: what its cells name comes along as it is now.
+
+        Names what is too large. Blocking.
+        """
+        if parent.workspace.startswith(f"{FOLDER}/"):
+            return []
+        left = []
+        folder = workspace_of(self._t.root, parent)
+        for file in folder.files():
+            if not any(os.path.basename(file.name) in source for _, source in ran):
+                continue
+            place = there.inside(file.name)
+            if os.path.lexists(place):
+                continue
+            if file.size_bytes > self._t.settings.snapshot_file_bytes:
+                reason = f"larger than {self._t.settings.snapshot_file_bytes:,} bytes"
+                left.append(LeftOut(name=file.name, size_bytes=file.size_bytes, reason=reason))
+                continue
+            found = folder.open(file.name)
+            if found is not None:
+                with found, place.open("xb") as made:
+                    shutil.copyfileobj(found, made)
+        return left
 
     async def _commit(
         self, parent: Session, way: Way, by: str, past: list[tuple[Any, e.Event]], fields: tuple[Any, ...]

@@ -11,6 +11,7 @@ from cellwright.notebooks import codec
 from cellwright.notebooks.document import Document
 from cellwright.notebooks.export import MIMES, Format, export
 from cellwright.server.domain import Session
+from cellwright.server.errors import Invalid
 from cellwright.server.kernel_life import workspace_of
 from cellwright.server.notebook_files import KEY
 from cellwright.server.provenance import Provenance
@@ -51,12 +52,14 @@ class Exports:
     async def bring_in(
         self, owner: str, notebook: bytes, files: list[tuple[str, Spooled]], *, named: str, **fields: Any
     ) -> Session:
-        """A new session with this notebook and these files; raises InvalidNotebook, and then there is none.
+        """A new session with this notebook and these files; raises Invalid, and then there is none.
 
         Without a title among its `fields` it has the notebook's, or is `named` as the file. What the notebook says of
         its origin stays in its metadata.
         """
         document = await asyncio.to_thread(codec.decode, notebook)
+        if document.language != "python":
+            raise Invalid(f"The notebook's cells are written in {document.language}; sessions run Python.")
         origin = document.metadata.get(KEY)
         title = origin.get("title") if isinstance(origin, dict) else None
         fields["title"] = fields.get("title") or (title if isinstance(title, str) and title else named)[:200]

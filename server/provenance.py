@@ -16,7 +16,7 @@ from cellwright.notebooks.dependencies import names
 from cellwright.notebooks.document import Document
 from cellwright.server.artifacts import Artifacts
 from cellwright.server.domain import Session
-from cellwright.server.events import TurnStarted
+from cellwright.server.events import FileUploaded, TurnStarted
 from cellwright.server.store.log import Log
 from cellwright.server.store.sessions import SessionRows
 from cellwright.server.version import package_version
@@ -46,12 +46,20 @@ class Provenance:
         files = await asyncio.to_thread(workspace.files)
         sources = [cell.source for cell in document if cell.kind == "code"]
         made = [artifact for artifact in known.values() if artifact.created_by == "file"]
+        given = {
+            event.artifact.name: event.artifact
+            for event in await self._log.of_type(session.id, "file.uploaded")
+            if isinstance(event, FileUploaded)
+        }
+        written = {artifact.name for artifact in made}
         inputs = [
             file
             for file in files
-            if (file.name in known and known[file.name].created_by == "upload")
-            or (file.name not in known and any(os.path.basename(file.name) in source for source in sources))
+            if (file.name in given or any(os.path.basename(file.name) in source for source in sources))
+            and file.name not in written
         ]
+        # What a cell has written over was given otherwise.
+        over = [given[name] for name in sorted(given.keys() & written)]
         return {
             "version": package_version(),
             "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -68,7 +76,10 @@ class Provenance:
                 for turn in turns
                 if not turn.limb
             ],
-            "inputs": await asyncio.to_thread(_hashed, workspace, inputs),
+            "inputs": [
+                *await asyncio.to_thread(_hashed, workspace, inputs),
+                *({"name": a.name, "sha256": a.sha256, "size_bytes": a.size_bytes} for a in over),
+            ],
             "artifacts": [
                 {"name": a.name, "sha256": a.sha256, "size_bytes": a.size_bytes, "cell_id": a.cell_id} for a in made
             ],

@@ -148,11 +148,11 @@ class Replays:
     async def _kernelspec(self, document: Document) -> str | None:
         """The kernelspec to start; None for our own, which runs what any Python 3 kernel does."""
         wanted = (document.metadata.get("kernelspec") or {}).get("name")
-        if wanted is None or wanted in OURS:
-            return None
-        if wanted not in await self._kernels.names():
+        if wanted is not None and wanted not in OURS and wanted in await self._kernels.names():
+            return str(wanted)
+        if document.language != "python":
             raise Invalid(f"The notebook is for the kernelspec {wanted!r}, and this server has none of that name.")
-        return str(wanted)
+        return None
 
     async def supply(self, document: Document, folder: Workspace, session_id: SessionId) -> None:
         """Puts the files that a notebook names, and that are not in the folder, there from its session's artifacts."""

@@ -75,7 +75,8 @@ def settle(groups: list[list[str]], made: list[str]) -> str:
     until = time.monotonic() + WITHIN_S
     gone: list[str] = []
     for group in ([name for name in group if name in aside] for group in groups):
-        if all(name in names and _same(aside[name], names[name], until) for name in group):
+        alike = all(name in names and _same(aside[name], names[name], until) for name in group)
+        if alike and _shared(group, aside, names) == _shared(group, names, names):
             names.update({name: aside[name] for name in group})
         else:
             gone += group
@@ -90,6 +91,12 @@ def _same(one: Any, other: Any, until: float) -> bool:
         return not Contrast(until).of(one, other)
     except (Exception, RecursionError):
         return False
+
+
+def _shared(group: list[str], of: dict[str, Any], names: dict[str, Any]) -> list[tuple[str, str]]:
+    """Which of a group's variables hold something in common."""
+    held = {name: {*map(id, _held(of[name], names))} for name in group} if len(group) > 1 else {}
+    return [(one, other) for one in held for other in held if one < other and not held[one].isdisjoint(held[other])]
 
 
 def _held(value: Any, names: dict[str, Any]) -> list[Any]:

@@ -184,7 +184,8 @@ def test_a_kernel_that_dies(jupyter: JupyterServer) -> None:
     [
         (b"no notebook", 422),
         (b"{}", 422),
-        (notebook("1", kernelspec={"name": "nosuch", "display_name": "x"}), 422),
+        (notebook("1", kernelspec={"name": "ir", "display_name": "R", "language": "R"}), 422),
+        (notebook("1", kernelspec={"name": "conda-env-x-py", "display_name": "x", "language": "python"}), 200),
         (json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"cellwright": 3}, "cells": []}).encode(), 200),
     ],
 )
@@ -207,7 +208,7 @@ def test_progress_as_it_runs(jupyter: JupyterServer) -> None:
         "replay.completed",
     ]
     assert heard[-1][1]["counts"]["different"] == 2
-    missing = {"notebook": ("n.ipynb", notebook("1", kernelspec={"name": "nosuch", "display_name": "x"}))}
+    missing = {"notebook": ("n.ipynb", notebook("1", kernelspec={"name": "ir", "language": "R", "display_name": "R"}))}
     with connect_sse(jupyter.http, "POST", "/replay", files=missing) as source:
         [(kind, data)] = [(event.event, event.json()) for event in source.iter_sse()]
     assert (kind, data["status"]) == ("replay.failed", 422)
@@ -262,6 +263,27 @@ def test_a_notebook_becomes_a_session(jupyter: JupyterServer, model: OpenAIServe
     assert jupyter.http.post("/import", files=outside).status_code == 422
     assert jupyter.http.post("/import", files=parts, params={"key": "mine"}).status_code == 409
     assert jupyter.call("GET", "/sessions")["total"] == count
+
+
+def test_a_notebook_in_another_language(jupyter: JupyterServer) -> None:
+    """A session of it would run nothing of it."""
+    data = notebook("x <- 1", kernelspec={"name": "ir", "display_name": "R", "language": "R"})
+    answer = jupyter.http.post("/import", files={"notebook": ("n.ipynb", data)})
+    assert answer.status_code == 422
+    assert "written in r" in answer.json()["detail"]
+
+
+def test_an_input_that_was_written_over(jupyter: JupyterServer) -> None:
+    """The replay begins with the file as it was given."""
+    session = jupyter.call("POST", "/sessions", json={"title": "Over"})["id"]
+    jupyter.call("POST", f"/sessions/{session}/upload", files={"file": ("n.csv", b"a\n1\n")})
+    source = "import pandas as pd\nd = pd.read_csv('n.csv')\n(d * 2).to_csv('n.csv', index=False)\nd"
+    turn = jupyter.call("POST", f"/sessions/{session}/execute", json={"source": source})
+    jupyter.until_ended(turn["turn_id"])
+    data = exported(jupyter, session)
+    assert [row["name"] for row in json.loads(data)["metadata"]["cellwright"]["inputs"]] == ["n.csv"]
+    report = replay(jupyter, data)
+    assert (report["verdict"], report["inputs"]) == ("same", [{"name": "n.csv", "status": "same"}])
 
 
 def test_an_export_comes_back(jupyter: JupyterServer, worked: str) -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import nbformat
+from cellwright.server.app import Cellwright
 from cellwright.server.comparison import Comparison
+from cellwright.server.kernel_life import workspace_of
+from nbformat.v4 import new_notebook
 
 from tests.conftest import OWNER, Talk
 from tests.doubles.openai_server import Say, cell
@@ -23,6 +28,22 @@ async def test_a_branch_has_all_that_there_was(talk: Talk) -> None:
     assert shown.startswith("2 ")
     assert shown.strip().endswith(child.session.workspace)
     assert await look(talk) == seen[3]
+
+
+async def test_a_branch_of_an_adopted_notebook(app: Cellwright, model: Any) -> None:
+    """The files of the folder that its cells name come along; all others are somebody's."""
+    folder = app.root / "theirs"
+    folder.mkdir()
+    (folder / "data.csv").write_text("a\n1\n")
+    (folder / "other.txt").write_text("not named")
+    (folder / "n.ipynb").write_text(nbformat.writes(new_notebook()))
+    session = await app.sessions.create(OWNER, adopt="theirs/n.ipynb")
+    parent = Talk(app, session, model)
+    await parent.run("rows = open('data.csv').read()")
+    child = await branch(parent)
+    await child.run("again = open('data.csv').read()")
+    assert await value_of(child, "(rows, again)") == repr(("a\n1\n", "a\n1\n"))
+    assert not (workspace_of(app.root, await child.refresh()).folder / "other.txt").exists()
 
 
 async def test_parent_and_branch_change_independently(talk: Talk) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cellwright.notebooks.compare import close, compare, figures, overlay, texts, worst
 from cellwright.notebooks.document import Cell, CellId
-from cellwright.notebooks.replay import judge
+from cellwright.notebooks.replay import counted, judge, skipped
 
 
 def printed(text: str, name: str = "stdout") -> list[dict[str, Any]]:
@@ -80,6 +80,24 @@ def test_a_difference_can_be_read() -> None:
     long = texts("what it prints", "\n".join(map(str, range(900))), "none")
     assert long is not None
     assert long.text.endswith("more lines")
+
+
+def test_small_numbers() -> None:
+    """Near nothing, too, a number is compared by its own size; only beside nothing itself it may be a rounding."""
+    assert not close("6.626e-34", "1.05e-34")
+    assert not close("3.2e-15", "4.5e-200")
+    assert close("0.0", "1.1e-16")
+
+
+def test_cells_that_may_fail() -> None:
+    """Jupyter has a tag for them; where nothing ran, nothing is proven."""
+    failed = [{"output_type": "error", "ename": "KeyError", "evalue": "'x'", "traceback": []}]
+    tagged = Cell(CellId("a"), "code", "x['x']", tuple(failed), 1, {"tags": ["raises-exception"]})
+    assert judge(1, tagged, failed, "error", 1).verdict == "same"
+    assert judge(1, Cell(CellId("a"), "code", "x", (), 1), failed, "error", 1).verdict == "failed"
+    assert "time limit for cells, after 12 s" in judge(1, tagged, failed, "timeout", 12_000).reason
+    assert counted([skipped(1, tagged, "tagged")])[0] == "skipped"
+    assert counted([])[0] == "skipped"
 
 
 def test_warnings_are_no_results() -> None:

@@ -1561,7 +1561,7 @@ export interface components {
             packages: components["schemas"]["ReplayedPackage"][];
             /**
              * Verdict
-             * @description The worst of the cells': failed, different, tolerance or same
+             * @description The worst of the cells': failed, different, tolerance or same; skipped where none ran
              * @enum {string}
              */
             verdict: "same" | "tolerance" | "different" | "failed" | "skipped";
