@@ -96,14 +96,20 @@ def _percent_cell(cell: Cell) -> str:
     tags = f" tags={list(cell.tags)}".replace("'", '"') if cell.tags else ""
     if cell.kind == "code":
         skipped = SKIP_TAG in cell.tags
-        lines = cell.source.splitlines()
+        lines = cell.source.split("\n")
         # Magics, shell lines and attempts that failed would stop a plain script.
         whole = skipped or (bool(lines) and lines[0].startswith("%%"))
         magic = set() if whole else magic_lines("\n".join(lines))
-        body = [f"# {line}" if whole or number in magic else line for number, line in enumerate(lines)]
+        body = [_commented(line, whole) if whole or number in magic else line for number, line in enumerate(lines)]
         return "\n".join([f"# %%{tags}", *body, ""])
-    body = [f"# {line}".rstrip() for line in cell.source.splitlines()]
+    body = [f"# {line}".rstrip() for line in cell.source.split("\n")]
     return "\n".join([f"# %% [{cell.kind}]{tags}", *body, ""])
+
+
+def _commented(line: str, whole: bool) -> str:
+    """A line as a comment; in a block that is Python a statement stays where it stood."""
+    inner = line.lstrip()
+    return f"# {line}" if whole or inner == line else f"{line[: -len(inner)]}pass  # {inner}"
 
 
 def _pictured(document: Document, read: Read) -> Document:

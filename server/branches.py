@@ -68,15 +68,17 @@ class Branches:
             return await self._made(session, way, owner, by, title, key)
 
     async def _way(self, session: Session, from_turn: int | str | None, generation: int) -> Way:
+        if from_turn is not None and str(from_turn) != "0":
+            turn = await self._rewind.turn(session, from_turn)
+            if turn.id != session.head_turn_id:
+                return await self._ways.to(session.id, turn.id)
+            from_turn = None
         if from_turn is None:
             if session.head_turn_id is not None:
                 await self._see_variables(session, generation)
             return await self._ways.now(session)
-        if str(from_turn) == "0":
-            way = await self._ways.to(session.id, session.head_turn_id)
-            return await self._ways.before(session.id, way.ids[0]) if way.turns else await self._ways.now(session)
-        turn = await self._rewind.turn(session, from_turn)
-        return await self._ways.to(session.id, turn.id)
+        way = await self._ways.to(session.id, session.head_turn_id)
+        return await self._ways.before(session.id, way.ids[0]) if way.turns else await self._ways.now(session)
 
     async def _see_variables(self, session: Session, generation: int) -> None:
         """Stores the variables as they are now, where not all were after the turn: they were too many for that."""

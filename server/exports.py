@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from cellwright.notebooks import codec
-from cellwright.notebooks.document import Document
+from cellwright.notebooks.document import Cell, Document
 from cellwright.notebooks.export import MIMES, Format, export
+from cellwright.notebooks.replay import RAISES_TAG, is_skipped
 from cellwright.server.domain import Session
 from cellwright.server.errors import Invalid
 from cellwright.server.kernel_life import workspace_of
@@ -33,7 +34,10 @@ class Exports:
         """The notebook, self-contained, with all that is known of how it came to be in its metadata."""
         document = await self._sessions.document(session)
         about = await self._provenance.of(session, document, workspace_of(self._t.root, session))
-        return replace(document, metadata={**document.metadata, KEY: {**document.metadata[KEY], **about}})
+        # What failed, and is no attempt that was given up, fails again: whoever runs the notebook is to go on.
+        cells = tuple(cell.tagged(RAISES_TAG) if _failed(cell) and not is_skipped(cell) else cell for cell in document)
+        metadata = {**document.metadata, KEY: {**document.metadata[KEY], **about}}
+        return replace(document, cells=cells, metadata=metadata)
 
     async def file(self, session: Session, form: Format) -> tuple[bytes, str]:
         """The notebook in one of its forms, and the form's MIME type."""
@@ -75,3 +79,7 @@ class Exports:
             await self._sessions.delete(session)
             raise
         return await self._t.rows.get(session.id)
+
+
+def _failed(cell: Cell) -> bool:
+    return any(output["output_type"] == "error" for output in cell.outputs)

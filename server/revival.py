@@ -254,14 +254,13 @@ class Revival:
         stale: dict[str, list[str]] = {}
         if checkpoint is not None and plan.since:
             # To make one name again, others had to be made as they were before, and chance was drawn from.
-            await connection.learn_variables()
-            made = {told["name"] for told in connection.last_variables} & plan.wanted.keys()
+            made = await _there(connection) & plan.wanted.keys()
             stale = await self._checkpoints.renew(connection, checkpoint, restored - plan.wanted.keys(), made)
         doubt.put_back(restored)
         for run in plan.runs[plan.since :]:
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         await connection.learn_variables()
-        there = {told["name"] for told in connection.last_variables}
+        there = await _there(connection)
         missing = [*failed, *plan.lacking(there, doubt)]
         known = {told.name for told in missing}
         missing += [
@@ -318,6 +317,11 @@ class Revival:
         )
         why = _why(found) or (whence and f"it draws from {whence}")
         return RanAgain(**about, verdict=found.verdict, reason=why, duration_ms=found.duration_ms)
+
+
+async def _there(connection: KernelConnection) -> set[str]:
+    """All names that the kernel holds."""
+    return set(await connection.evaluate("__import__('json').dumps([*get_ipython().user_ns])"))
 
 
 def _reasons(runs: Sequence[Run], workspace: Path) -> dict[str, list[str]]:

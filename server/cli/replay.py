@@ -70,7 +70,13 @@ def _named(notebook: Path) -> list[str]:
     for source in sources:
         with contextlib.suppress(SyntaxError, ValueError, RecursionError):
             plain = "\n".join("" if line.startswith(("%", "!")) else line for line in source.split("\n"))
-            names += [n.value for n in ast.walk(ast.parse(plain)) if isinstance(n, ast.Constant) and _path(n.value)]
+            for node in ast.walk(ast.parse(plain)):
+                if isinstance(node, ast.Constant) and _path(node.value):
+                    names.append(node.value)
+                elif isinstance(node, ast.Import):
+                    names += [f"{alias.name}.py" for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names.append(f"{node.module}.py")
     return list(dict.fromkeys(names))
 
 

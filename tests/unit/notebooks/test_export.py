@@ -77,3 +77,12 @@ def test_nothing_else_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "beside.png").write_bytes(PNG)
     made = page(Cell(CellId("a"), "markdown", f"![one](beside.png) ![two]({tmp_path / 'beside.png'})"))
     assert base64.b64encode(PNG).decode() not in made
+
+
+def test_a_script_is_python() -> None:
+    """Shell lines and magics are comments, and a block that holds nothing else stays one; a text keeps its letters."""
+    source = "for name in 'ab':\n    !ls {name}\nif True:\n    %time x = 1\ntext = 'a\u2028b'"
+    script = page(Cell(CellId("a"), "code", source), Cell(CellId("b"), "markdown", "One\u2028two"), form="py")
+    compile(script, "<script>", "exec")
+    assert "    pass  # !ls {name}" in script
+    assert "text = 'a\u2028b'" in script
