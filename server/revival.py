@@ -37,7 +37,7 @@ Again = Literal["never", "safe", "all"]
 """Which cells may run again: none, those that do not look as if they reached outside, any."""
 
 OTHERWISE = ("different", "failed")
-OUTSIDE = "it was not run again, because it {}"
+OUTSIDE = "it does not run again, because it {}"
 
 
 @dataclass(frozen=True)

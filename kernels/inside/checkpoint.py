@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import importlib
 import io
@@ -63,6 +64,9 @@ def _user_names(shell: Any) -> dict[str, Any]:
         for name, value in list(shell.user_ns.items())
         if not OF_IPYTHON.fullmatch(name) and not (name in hidden and hidden[name] is value)
     }
+
+
+_CACHING = type(functools.lru_cache(len))
 
 
 class _Reference:
@@ -138,6 +142,10 @@ class _Pickler(_BasePickler):
         if value is not self._whole and _is_large_frame(value):
             part = self._saver.part(value)
             return eval, (f"{SHELL}.cellwright_part({part})",)
+        if type(value) is _CACHING and getattr(value, "__module__", "") == "__main__":
+            # By its name it would be looked for where it is not yet. What it remembers is not kept.
+            about = value.cache_parameters()
+            return _CACHING, (value.__wrapped__, about["maxsize"], about["typed"], functools._CacheInfo), vars(value)
         inherited = getattr(super(), "reducer_override", None)
         reduced = NotImplemented if inherited is None else inherited(value)
         if type(value) is types.FunctionType and isinstance(reduced, tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -93,6 +94,9 @@ def ask(
     except ClientError as error:
         if made and error.status is not None:  # The question was refused: nothing of it stays.
             server.call("DELETE", f"/sessions/{held['id']}")
+        if "No model is set up" in str(error) and server.pid is not None and os.environ.get("CELLWRIGHT_MODEL"):
+            told = "The server that runs was started without your CELLWRIGHT_MODEL: cellwright stop, then ask again."
+            raise ClientError(f"{error}\n{told}", error.status) from error
         raise
     if record is not None:
         record.write_bytes(server.bytes(f"/sessions/{held['id']}/export", params={"format": "rehearsal"}))

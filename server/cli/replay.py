@@ -80,6 +80,14 @@ def _named(notebook: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _provided(notebook: Path) -> list[str]:
+    """Names of the files that an export says it was made with."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        held = json.loads(notebook.read_bytes())["metadata"]["cellwright"]
+        return [str(row["name"]) for row in held["inputs"]]
+    return []
+
+
 def _path(value: object) -> bool:
     """Whether a text in code may be the name of a file beside the notebook."""
     return (
@@ -212,4 +220,7 @@ def import_(
         return
     name = made["key"] or made["id"]
     click.echo(f"Made the session {made['title']!r} of it: {made['notebook_path']}")
+    if missing := [file for file in _provided(notebook) if not (notebook.parent / file).exists() and folder is None]:
+        click.echo(f"Not found beside it, and not brought along: {', '.join(missing)}")
+    click.echo("No cell of it has run yet.")
     click.echo(f'Go on with: cellwright ask --session {name} "…"')

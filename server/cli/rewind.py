@@ -120,7 +120,7 @@ def undo(ctx: click.Context, session: str, to: str | None, dry_run: bool, rerun:
 @JSON
 @click.pass_context
 def redo(ctx: click.Context, session: str, to: str | None, dry_run: bool, rerun: str, as_json: bool) -> None:
-    """Take an undo in a SESSION back."""
+    """Go forth again in a SESSION, to where it was before an undo."""
     _move(ctx, "redo", session, to, dry_run, rerun, as_json)
 
 
@@ -240,6 +240,7 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
         return
     console = Console()
     signs = {"added": ("+", "green"), "changed": ("~", "yellow"), "deleted": ("-", "red")}
+    console.print(f"[red]- {one}[/red]  [green]+ {other}[/green]", highlight=False)
     for kind in ("turns", "files", "artifacts"):
         lines = [(*sign, name) for what, sign in signs.items() for name in told[kind][what]]
         if lines:

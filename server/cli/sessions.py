@@ -49,16 +49,18 @@ def sessions(ctx: click.Context, search: str | None, limit: int, as_json: bool) 
     if not found["sessions"]:
         console.print('No sessions yet. Make one: [cyan]cellwright ask -f FILE "question"[/cyan]')
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
     for name in ("session", "title", "turns", "kernel", "last", "activity"):
-        table.add_column(name, no_wrap=name != "last", overflow="ellipsis" if name == "last" else "fold")
+        # The title and the last message give way where the terminal is narrow.
+        wide = name in ("title", "last")
+        table.add_column(name, no_wrap=True, overflow="ellipsis" if wide else "fold", ratio=1 if wide else None)
     for row in found["sessions"]:
         table.add_row(
-            row["key"] or row["id"],
-            row["title"][:40],
+            row["key"] or row["id"][:8],
+            row["title"],
             str(row["turn_count"]),
             row["status"] if row["status"] in ("active", "hibernated") else row["kernel_status"],
-            Text(row["last_message_preview"][:50], style="dim"),
+            Text(row["last_message_preview"], style="dim"),
             ago(row["last_activity"]),
         )
     console.print(table)

@@ -17,6 +17,8 @@ SQL = queries.load("sessions")
 T = TypeVar("T")
 KNOWN_KEYS = 10_000
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+BEGINNING = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]{0,27})?")
+"""How an id begins, as lists show it."""
 
 
 def is_uuid(text: str) -> bool:
@@ -42,7 +44,11 @@ class SessionRows:
         return _session(row)
 
     async def find(self, name: str, who: Who) -> Session:
-        """A session by id, or by the key that its owner gave it; raises NotFound, also for what is another's."""
+        """A session by id, by its beginning, or by the key that its owner gave it; raises NotFound.
+
+        The beginning has eight letters or more, and is of one of the owner's sessions only. What is another's is not
+        found.
+        """
         found = await self._allowed(SessionId(name), who) if is_uuid(name) else None
         while found is None and (session_id := await self._by_key(name, who)) is not None:
             found = await self._allowed(session_id, who)
@@ -84,6 +90,10 @@ class SessionRows:
                 self._keys[who.name, key] = known
                 if len(self._keys) > KNOWN_KEYS:
                     del self._keys[next(iter(self._keys))]
+        if known is None and BEGINNING.fullmatch(key):
+            async with postgres.acquired(self._pool) as connection:
+                found = await connection.fetch(SQL.sessions_by_beginning, key, who.name)
+            return found[0]["id"] if len(found) == 1 else None
         return known
 
     async def page(

@@ -67,15 +67,23 @@ def test_rewind_and_redo(lab: Lab, talked: str) -> None:
 
 def test_edit_and_ask_again(lab: Lab, talked: str, model: OpenAIServer) -> None:
     """The question comes back into the input, and what followed from it is gone until it is asked anew."""
+    lab.input.fill("A draft")
     button(lab, 2, "Edit and ask again").click()
     accept(lab, "Ask turn 2 again?")
     expect(lab.input).to_have_value("Make x 2.")
     expect(lab.turn(2)).to_have_count(0)
+    lab.panel.get_by_role("button", name="Redo").click()
+    lab.ended(3)
+    expect(lab.input).to_have_value("A draft")  # The question went with what asked it again.
+    button(lab, 2, "Edit and ask again").click()
+    accept(lab, "Ask turn 2 again?")
+    expect(lab.input).to_have_value("Make x 2.")
     model.script([cell("x = x * 100; x"), Say("x is 100.")])
-    lab.ask("Make x a hundred times as much.")
+    lab.write("Make x a hundred times as much.").click()
     lab.ended(4)
     expect(lab.panel.locator(".jp-chat-message").filter(has_text="x is 100.")).to_have_count(1)
     expect(lab.turn(3)).to_have_count(0)
+    expect(lab.input).to_have_value("A draft")
     lab.agree(talked)
     assert variables(lab, talked)["x"] == "100"
 
@@ -95,7 +103,8 @@ def test_something_is_in_view(lab: Lab, model: OpenAIServer, behind: bool) -> No
     lab.cells.last.scroll_into_view_if_needed()
     tabs = lab.page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab")
     if behind:
-        tabs.filter(has_text="Launcher").click()
+        lab.command("launcher:create")
+        expect(lab.cells).to_have_count(0)
     lab.server.call("POST", f"/sessions/{session}/undo", json={"to_turn": 1})
     expect(lab.page.locator(".jp-Notebook .jp-Cell")).to_have_count(3)
     if behind:

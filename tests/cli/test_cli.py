@@ -279,3 +279,25 @@ def test_a_cell_that_waits(shell: Shell, model: OpenAIServer) -> None:
     assert "No cell of 'k' waits" in shell("approve", "k", check=False).stderr
     assert "unreferenced objects" in shell("clean", "--dry-run").stdout
     assert all(part["problem"] is None for part in json.loads(shell("clean", "--json").stdout)["cleaned"])
+
+
+def test_the_beginning_of_an_id(shell: Shell, model: OpenAIServer) -> None:
+    """A session that has no name goes by what the list shows of it; one that nobody has is not made by that."""
+    shell.env |= model.settings
+    model.script([Say("Seven.")])
+    shell("ask", "How many?")
+    heading, row, *_ = shell("sessions", COLUMNS="70").stdout.splitlines()
+    assert heading.split()[0] == "session"
+    begins = row.split()[0]
+    assert len(begins) == 8
+    assert "How many?" in shell("show", begins).stdout
+    assert shell("show", "0" * 8, check=False).returncode == 1
+
+
+def test_a_server_without_the_model(shell: Shell) -> None:
+    """A server that was started before the model was set says so, and what helps."""
+    shell("ask", "anything", check=False)
+    refused = shell("ask", "anything", check=False, CELLWRIGHT_MODEL="openai/gpt-5.1")
+    assert refused.returncode == 1
+    assert "started without your CELLWRIGHT_MODEL" in refused.stderr
+    assert "cellwright stop" in refused.stderr

@@ -19,6 +19,17 @@ from tests.conftest import OWNER, Talk
 
 SEEDS = int(os.environ.get("REWIND_SEEDS", "2"))
 STEPS = 30
+BEGIN = """from functools import lru_cache
+x, total = [], {"n": 0}
+_same = x
+def note(value):
+    total["n"] += value
+    return value
+@lru_cache
+def cached(value):
+    return value
+"""
+"""Names of one's own, two for one object, a function that changes something, one that no pickle brings back."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,11 @@ class Player:
             pass
 
     async def cell(self) -> None:
-        """A cell that changes a variable in place, makes one that cannot be stored, and writes files."""
+        """A cell that changes variables in place, makes one that cannot be stored, and writes files."""
         value, name = self.rng.randrange(1000), self.rng.choice("abc")
         state = self.model.state
-        begin = "x = []\n" if not state.x else ""
-        source = f"{begin}x.append({value})\ng = (i for i in x)\nopen('{name}.txt', 'w').write(str(x))"
+        begin = BEGIN if not state.x else ""
+        source = f"{begin}x.append(note({value}))\ng = (i for i in x)\nopen('{name}.txt', 'w').write(str(x))"
         if self.rng.random() < 0.2 and state.files:
             source += f"\nimport pathlib; pathlib.Path({state.files[0][0]!r}).write_text('gone')"
         turn = await self.talk.end(await self.talk.app.sessions.execute(self.talk.session, source, OWNER))
@@ -147,8 +158,8 @@ class Player:
         assert [m.code for m in messages] == list(state.cells)
         kernel = self.talk.app.kernels.get(session.id)
         if kernel is not None and state.x:
-            told = await kernel.evaluate("__import__('json').dumps(x)")
-            assert tuple(told) == state.x
+            told = await kernel.evaluate("__import__('json').dumps([x, total['n'], _same is x, cached(2)])")
+            assert told == [list(state.x), sum(state.x), True, 2]
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

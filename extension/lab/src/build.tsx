@@ -28,7 +28,8 @@ export async function build(sidebar: Sidebar): Promise<CellwrightPanel> {
       services: () => services,
       trans,
       open: session => panel.open(session),
-      write: query => panel.write(query)
+      write: query => panel.write(query),
+      unwrite: () => panel.unwrite()
     }),
     insertCode: async source => {
       const shown = notebooks?.currentWidget;

@@ -6,7 +6,6 @@ import type { CodeCell } from '@jupyterlab/cells';
 import type { IFileBrowserFactory } from '@jupyterlab/filebrowser';
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { redoIcon, undoIcon } from '@jupyterlab/ui-components';
 
 import { cellwrightIcon } from './icons';
 import type { Sidebar } from './sidebar';
@@ -135,13 +134,11 @@ export function addCommands({ app, sidebar, notebooks, files, trans }: Parts): v
   });
   commands.addCommand(Commands.undo, {
     label: trans.__('Take the Last Turn Back'),
-    icon: undoIcon,
     isEnabled: () => (session()?.writable ?? false) && (session()?.row?.head_turn ?? 0) > 0,
     execute: () => sidebar.panel?.undo()
   });
   commands.addCommand(Commands.redo, {
     label: trans.__('Redo the Turn That Was Taken Back'),
-    icon: redoIcon,
     isEnabled: () => (session()?.writable ?? false) && (session()?.row?.can_redo ?? false),
     execute: () => sidebar.panel?.redo()
   });

@@ -26,13 +26,22 @@ export class Follow {
 
   private _find(): void {
     const box = this.node.querySelector<HTMLElement>('[id^="jupyter-chat-scroll-container"]');
-    if (!box || box === this._box) {
+    if (!box) {
+      return;
+    }
+    const inner = box.firstElementChild;
+    if (box !== this._box || inner !== this._inner) {
+      this._inner = inner;
+      this._grown.disconnect();
+      this._grown.observe(box);
+      if (inner) {
+        this._grown.observe(inner);
+      }
+    }
+    if (box === this._box) {
       return;
     }
     this._box = box;
-    this._grown.disconnect();
-    this._grown.observe(box);
-    this._grown.observe(box.firstElementChild as Element);
     let height = 0;
     box.addEventListener('scroll', () => {
       // What grew is no movement of the reader's.
@@ -44,6 +53,7 @@ export class Follow {
   }
 
   private _box: HTMLElement | null = null;
+  private _inner: Element | null = null;
   private _following = true;
   private readonly _found: MutationObserver;
   private readonly _grown: ResizeObserver;

@@ -73,11 +73,11 @@ export class CellwrightPanel extends Widget {
     layout.addWidget(this._body);
     layout.addWidget(
       this._react(() =>
-        this.session && this.view === 'chat' ? (
+        this.session && this.view !== 'sessions' ? (
           <>
             <WayBack session={this.session} />
             <Recovery session={this.session} key={this.session.id} />
-            <Suggestions session={this.session} />
+            {this.view === 'chat' && <Suggestions session={this.session} />}
           </>
         ) : (
           <></>
@@ -218,10 +218,24 @@ export class CellwrightPanel extends Widget {
 
   /** Puts a question into the input, for the user to change and send. */
   write(query: string): void {
-    if (this.chat) {
-      this.chat.input.value = query;
+    if (this.chat && this.session) {
+      const { input } = this.chat;
+      const draft = input.value === this._written?.query ? this._written.draft : input.value;
+      const written = (this._written = { query, draft });
+      input.value = query;
       this.focusInput();
+      const asked = (): void => {
+        session.asked.disconnect(asked);
+        setTimeout(() => this._written === written && this._unwritten(''));
+      };
+      const session = this.session;
+      session.asked.connect(asked);
     }
+  }
+
+  /** Takes such a question out again where it stands unchanged; what was being written before comes back. */
+  unwrite(): void {
+    this._unwritten(this._written?.query);
   }
 
   /** Puts the cursor into the question, as soon as that is drawn. */
@@ -267,7 +281,16 @@ export class CellwrightPanel extends Widget {
     this.focusInput();
   }
 
+  /** Puts the draft back that a question took the place of, where the input holds just `held`. */
+  private _unwritten(held: string | undefined): void {
+    if (this.chat && this._written && this.chat.input.value === held) {
+      this.chat.input.value = this._written.draft;
+      this._written = null;
+    }
+  }
+
   private _close(): void {
+    this._written = null;
     this._follow?.dispose();
     this._chat?.dispose();
     this._variables?.dispose();
@@ -307,7 +330,9 @@ export class CellwrightPanel extends Widget {
     this.chat = chat;
     this._chat = chatWidget(chat, services, themes, this._slash(session));
     const follow = (this._follow = new Follow(this._chat.node));
-    session.asked.connect(() => follow.toEnd(true));
+    for (const signal of [session.asked, session.moved]) {
+      signal.connect(() => follow.toEnd(true));
+    }
     // Drawn only while they are looked at: each asks the server for what it shows.
     this._variables = this._react(() => (this.view === 'variables' ? <Variables session={session} /> : <></>));
     this._artifacts = this._react(() => (this.view === 'artifacts' ? <Gallery session={session} /> : <></>));
@@ -382,6 +407,8 @@ export class CellwrightPanel extends Widget {
   private _sessions: ReactWidget;
   private _chat: ChatWidget | null = null;
   private _opening = 0;
+  /** A question that was put into the input for the user, and the draft that stood there. */
+  private _written: { query: string; draft: string } | null = null;
   private _follow: Follow | null = null;
   private _variables: ReactWidget | null = null;
   private _artifacts: ReactWidget | null = null;

@@ -9,6 +9,9 @@ import { RewoundView, RiskyCells } from './components/rewound';
 import type { SessionModel } from './model/session';
 import type { TurnView } from './model/turn';
 
+/** How many of the things that could not be brought back are told with their reasons. */
+const TOLD = 3;
+
 type Named = Pick<TurnView, 'id' | 'n'>;
 
 export interface Rewinding {
@@ -32,12 +35,26 @@ export interface Place {
   open: (session: string) => Promise<unknown>;
   /** Puts a question into the input. */
   write: (query: string) => void;
+  /** Takes that question out again, if it stands there as it was put. */
+  unwrite: () => void;
 }
 
-export function rewinding({ services, trans, open, write }: Place): Rewinding {
+export function rewinding({ services, trans, open, write, unwrite }: Place): Rewinding {
   const failed = (error: unknown) => {
     const words = error instanceof Problem || error instanceof Error ? error.message : String(error);
-    Notification.error(words, { autoClose: 8000 });
+    if (error instanceof Problem && error.status === 409) {
+      Notification.info(words, { autoClose: 8000 }); // Nothing went wrong: there is nothing to be done, or not now.
+    } else {
+      Notification.error(words, { autoClose: 8000 });
+    }
+  };
+  const going = async <T,>(session: SessionModel, go: () => Promise<T>): Promise<T> => {
+    session.moving = trans.__('On the way: notebook, files and variables are brought back…');
+    try {
+      return await go();
+    } finally {
+      session.moving = null;
+    }
   };
   const move = async (
     session: SessionModel,
@@ -56,7 +73,7 @@ export function rewinding({ services, trans, open, write }: Place): Rewinding {
       if (!answer.button.accept) {
         return false;
       }
-      tell(await session.api.move(session.id, 'undo', body), trans);
+      tell(await going(session, () => session.api.move(session.id, 'undo', body)), trans);
       return true;
     } catch (error) {
       failed(error);
@@ -89,7 +106,8 @@ export function rewinding({ services, trans, open, write }: Place): Rewinding {
     redo: async session => {
       try {
         await session.beforeAsking?.();
-        tell(await session.api.move(session.id, 'redo', {}), trans);
+        tell(await going(session, () => session.api.move(session.id, 'redo', {})), trans);
+        unwrite();
       } catch (error) {
         failed(error);
       }
@@ -111,7 +129,8 @@ export function rewinding({ services, trans, open, write }: Place): Rewinding {
               Dialog.cancelButton({ label: trans.__('Cancel') }),
               Dialog.okButton({ label: trans.__('Leave out') }),
               Dialog.warnButton({ label: trans.__('Run again') })
-            ]
+            ],
+            defaultButton: 1
           });
           if (!answer.button.accept) {
             return;
@@ -134,14 +153,14 @@ function shown(what: JSX.Element, services: Services): ReactWidget {
 
 /** What could not be brought back must be seen; all else is to be seen in the panel. */
 function tell(done: Rewound, trans: TranslationBundle): void {
-  const stayed = done.files.left.map(left => left.name);
-  told(done.variables, stayed, trans);
+  told(done.variables, done.files.left, trans);
 }
 
-function told(back: VariablesBack, stayed: string[], trans: TranslationBundle): void {
-  const lost = [...back.missing.map(found => found.name), ...stayed];
+function told(back: VariablesBack, stayed: { name: string; reason: string }[], trans: TranslationBundle): void {
+  const lost = [...back.missing, ...stayed];
   if (lost.length > 0) {
-    const names = lost.slice(0, 6).join(', ') + (lost.length > 6 ? '…' : '');
-    Notification.warning(trans.__('Not as it was: %1', names), { autoClose: 10_000 });
+    const named = lost.slice(0, TOLD).map(({ name, reason }) => (reason ? `${name} (${reason})` : name));
+    const more = lost.length > TOLD ? trans.__(', and %1 more', lost.length - TOLD) : '';
+    Notification.warning(trans.__('Not as it was: %1', named.join('; ') + more), { autoClose: 10_000 });
   }
 }

@@ -30,6 +30,9 @@ SELECT id FROM sessions WHERE notebook_path = $1 LIMIT 1;
 -- name: session_by_key
 SELECT id FROM sessions WHERE owner = $2 AND key = $1;
 
+-- name: sessions_by_beginning
+SELECT id FROM sessions WHERE owner = $2 AND id::text LIKE $1 || '%' LIMIT 2;
+
 -- name: list_sessions
 WITH shared AS (
     SELECT session_id, role FROM shares WHERE user_name = $1 AND (expires_at IS NULL OR expires_at > now())

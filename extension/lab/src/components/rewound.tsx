@@ -42,7 +42,7 @@ export function RewoundView({ rewound, foretold }: { rewound: Rewound; foretold?
         .map(([, words]) => words)
         .join(', ')
     ],
-    [trans.__('Files as they were'), few(files.written)],
+    [trans.__('Files put back'), few(files.written)],
     [trans.__('Files removed'), few(files.removed)],
     [trans.__('Variables'), how + (variables.seconds && !foretold ? ` · ${seconds(variables.seconds * 1000)}` : '')]
   ];
@@ -92,8 +92,8 @@ export function RiskyCells({ cells }: { cells: VariablesBack['ran_again'] }): JS
       <ul className="jp-Cellwright-warnings">
         {cells.map(cell => (
           <li key={`${cell.turn}-${cell.cell_id}`}>
-            {trans.__('Turn %1', cell.turn)}: <code>{firstLine(cell)}</code>
-            <div>{cell.reason}</div>
+            {trans.__('Turn %1', cell.turn)}: {cell.reason}
+            <pre>{cell.source}</pre>
           </li>
         ))}
       </ul>
@@ -111,6 +111,13 @@ export function WayBack({ session }: { session: SessionModel }): JSX.Element | n
   useSignal(session.changed);
   const { trans, rewind } = useServices();
   const row = session.row;
+  if (session.moving) {
+    return (
+      <div className="jp-Cellwright-wayback" role="status">
+        <span>{session.moving}</span>
+      </div>
+    );
+  }
   if (!row?.can_redo || !session.writable) {
     return null;
   }

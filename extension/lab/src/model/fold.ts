@@ -113,7 +113,9 @@ export class SessionFold {
         break;
       case 'variables.changed': {
         const told = [...data.added, ...data.changed] as Variable[];
-        told.forEach(found => this.changed.add(found.name));
+        if (data.turn_id) {
+          told.forEach(found => this.changed.add(found.name)); // All others were brought back.
+        }
         if (this.variables !== null) {
           const kept = [...this.variables.values()].filter(held => !data.removed.includes(held.name));
           this.variables = new Map([...kept, ...told].map(found => [found.name, found]));

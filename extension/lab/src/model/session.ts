@@ -47,6 +47,21 @@ export class SessionModel {
     return this._turnsReplaced;
   }
 
+  /** The session is at another point than before, and so are its turns. */
+  get moved(): ISignal<this, void> {
+    return this._moved;
+  }
+
+  /** What is under way with the session as a whole, in words, while it is. */
+  get moving(): string | null {
+    return this._moving;
+  }
+
+  set moving(words: string | null) {
+    this._moving = words;
+    this._changed.emit();
+  }
+
   /** The user asked something. */
   get asked(): ISignal<this, void> {
     return this._asking;
@@ -277,6 +292,7 @@ export class SessionModel {
     const known = this.fold.variables !== null;
     this._refold(false);
     this._take(row);
+    this._moved.emit();
     await Promise.all([this.loadArtifacts(), known ? this.loadVariables() : null]);
     this._changed.emit();
   }
@@ -364,6 +380,8 @@ export class SessionModel {
   private _changed = new Signal<this, void>(this);
   private _turnChanged = new Signal<this, TurnView>(this);
   private _turnsReplaced = new Signal<this, void>(this);
+  private _moved = new Signal<this, void>(this);
+  private _moving: string | null = null;
   private _asking = new Signal<this, void>(this);
   private _told = new Signal<this, Told>(this);
 }
