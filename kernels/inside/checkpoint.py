@@ -142,7 +142,7 @@ class _Pickler(_BasePickler):
         if value is not self._whole and _is_large_frame(value):
             part = self._saver.part(value)
             return eval, (f"{SHELL}.cellwright_part({part})",)
-        if type(value) is _CACHING and getattr(value, "__module__", "") == "__main__":
+        if type(value) is _CACHING and not _is_library(value):
             # By its name it would be looked for where it is not yet. What it remembers is not kept.
             about = value.cache_parameters()
             return _CACHING, (value.__wrapped__, about["maxsize"], about["typed"], functools._CacheInfo), vars(value)
@@ -163,6 +163,12 @@ class _Pickler(_BasePickler):
             for position, argument in enumerate(arguments)
         )
         return (make, arguments, (state, {**slots, "__globals__": {}}), *rest)
+
+
+def _is_library(function: Any) -> bool:
+    """Whether a function is there by its name wherever its module is."""
+    module = sys.modules.get(getattr(function, "__module__", "") or "")
+    return module is not sys.modules["__main__"] and getattr(module, function.__name__, None) is function
 
 
 def _is_frame(value: Any) -> bool:
