@@ -21,6 +21,9 @@ from cellwright.server.store import postgres, queries
 
 SQL = queries.load("checkpoints")
 RENEW_S = 120.0
+SMALL_BYTES = 4 << 20
+"""Variables of so many bytes are compared with what is stored whatever cells seem to touch."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -122,15 +125,26 @@ class Checkpoints:
         return _checkpoint(row)
 
     async def renew(
-        self, connection: KernelConnection, checkpoint: Checkpoint, names: Collection[str], made: Collection[str]
+        self,
+        connection: KernelConnection,
+        checkpoint: Checkpoint,
+        names: Collection[str],
+        touched: Collection[str],
+        made: Collection[str],
     ) -> dict[str, list[str]]:
         """Brings stored variables back that cells may have changed meanwhile, and lets those be that are as they were.
 
-        Returns which of the `made` variables hold something of others as those are no more. Raises as `restore`.
+        Those are looked at that the cells have `touched`, and all that are small. Returns which of the `made` variables
+        hold something of others as those are no more. Raises as `restore`.
         """
-        groups = checkpoint.manifest["main"].get("groups") or [{"names": list(names)}]
-        chosen = [[name for name in group["names"] if name in names] for group in groups]
+        chosen = [
+            [name for name in group if name in names]
+            for group, size in _groups(checkpoint.manifest, names)
+            if size <= SMALL_BYTES or not {*touched}.isdisjoint(group)
+        ]
         flat = [name for group in chosen for name in group]
+        if not flat:
+            return {}
         await connection.evaluate(injected.call("contrast", f"set_aside({flat!r})"), RENEW_S)
         await self.restore(connection, checkpoint, flat)
         settled = f"settle({chosen!r}, {sorted(made)!r})"
@@ -182,6 +196,20 @@ def _checkpoint(row: Any) -> Checkpoint:
         size_bytes=row["size_bytes"],
         manifest=told["manifest"],
     )
+
+
+def _groups(manifest: dict[str, Any], names: Collection[str]) -> list[tuple[list[str], int]]:
+    """Variables that are stored together, and how many bytes they take."""
+    main, sizes = manifest["main"], manifest["sizes"]
+    if "groups" not in main:
+        return [([*names], 0)]
+    ends = [group["at"] for group in main["groups"][1:]] + [main["state"]["at"]]
+    found = []
+    for group, end in zip(main["groups"], ends, strict=True):
+        parts = [manifest["parts"][number] for number in group["parts"]]
+        objects = [*group["buffers"], *(o for part in parts for o in (part["pickle"], *part["buffers"]))]
+        found.append((group["names"], end - group["at"] + sum(sizes[sha256] for sha256 in objects)))
+    return found
 
 
 def _verified(path: Path, sha256: str) -> int:

@@ -215,34 +215,31 @@ class Revival:
         Files that are `gone` were there before, and are to stay gone, whatever cells write when they run again.
         """
         began = time.monotonic()
-        plan, restored, failed = await self._stored(connection, plan)
+        plan, restored = await self._stored(connection, plan)
         appeared: list[str] = []
         async with AsyncExitStack() as stack:
             if any(run.execution_id not in plan.refused for run in plan.runs):
                 unchanged = self._snapshots.unchanged(plan.session, plan.workspace, gone)
                 appeared = await stack.enter_async_context(unchanged)
-            back = await self._made(connection, plan, restored, failed)
+            back = await self._made(connection, plan, restored)
         return back.model_copy(update={"appeared": appeared, "seconds": round(time.monotonic() - began, 4)})
 
-    async def _stored(self, connection: KernelConnection, plan: Plan) -> tuple[Plan, set[str], list[Skipped]]:
-        """Stored variables: what is left to be done then, the names that are there, and those that cannot be."""
+    async def _stored(self, connection: KernelConnection, plan: Plan) -> tuple[Plan, set[str]]:
+        """Stored variables: what is left to be done then, and the names that are there."""
         if plan.checkpoint is None:
-            return plan, set(), []
+            return plan, set()
         try:
             told = await self._checkpoints.restore(connection, plan.checkpoint)
         except KernelDied:
             raise
         except (KernelError, StoreUnavailable) as error:
-            lost = [Skipped(name=name, type="", reason=str(error)) for name in plan.checkpoint.kept]
-            return plan, set(), lost
+            lost = [Skipped(name=name, type="?", reason=str(error)) for name in plan.checkpoint.kept]
+            return await self._without(plan, lost), set()
         failed = [lost for lost in told.missing if lost.name not in plan.wanted]
-        if failed:  # What cannot be read here is made again, where its cells can do that.
-            plan = await self._without(plan, failed)
-        return plan, set(told.names), [lost for lost in failed if lost.name not in plan.wanted]
+        # What cannot be read here is made again, where its cells can do that.
+        return await self._without(plan, failed) if failed else plan, set(told.names)
 
-    async def _made(
-        self, connection: KernelConnection, plan: Plan, restored: set[str], failed: list[Skipped]
-    ) -> VariablesBack:
+    async def _made(self, connection: KernelConnection, plan: Plan, restored: set[str]) -> VariablesBack:
         """Runs the cells, behind and between what is stored; tells of all."""
         checkpoint = plan.checkpoint
         recorded = await self._ways.outputs(plan.runs)
@@ -252,16 +249,27 @@ class Revival:
             doubt.chance_known = False  # Cells are left out between them.
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         stale: dict[str, list[str]] = {}
-        if checkpoint is not None and plan.since:
+        again = ""
+        if checkpoint is not None and restored and plan.since:
             # To make one name again, others had to be made as they were before, and chance was drawn from.
+            touched = {name for run in plan.runs[: plan.since] for name in plan.reached[run.execution_id].names.touches}
             made = await _there(connection) & plan.wanted.keys()
-            stale = await self._checkpoints.renew(connection, checkpoint, restored - plan.wanted.keys(), made)
+            try:
+                stale = await self._checkpoints.renew(
+                    connection, checkpoint, restored - plan.wanted.keys(), touched, made
+                )
+            except KernelDied:
+                raise
+            except (KernelError, StoreUnavailable) as error:
+                again = str(error)
         doubt.put_back(restored)
         for run in plan.runs[plan.since :]:
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         await connection.learn_variables()
         there = await _there(connection)
-        missing = [*failed, *plan.lacking(there, doubt)]
+        missing = plan.lacking(there, doubt)
+        gone = sorted(restored - there - plan.wanted.keys())
+        missing += [Skipped(name=name, type="", reason=again or "it could not be brought back") for name in gone]
         known = {told.name for told in missing}
         missing += [
             Skipped(name=name, type=plan.wanted[name].type, reason=f"it holds {', '.join(others)} as made again")

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime as dt
+import enum
 import functools
 import hashlib
 import importlib
 import io
 import json
+import logging
 import mmap
 import os
 import pickle
@@ -25,7 +28,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 try:
@@ -48,6 +51,7 @@ PLAIN = ("builtins", "numpy", "pandas", "datetime", "collections", "decimal", "f
 OF_IPYTHON = re.compile(r"_(|_|__|i|ii|iii|ih|oh|dh|i?\d+|exit_code)|__\w+__|In|Out|get_ipython|exit|quit|open")
 """Names that IPython makes."""
 
+STATE = "the random generators' state"
 SHELL = "__import__('IPython').get_ipython()"
 
 
@@ -168,7 +172,8 @@ class _Pickler(_BasePickler):
 def _is_library(function: Any) -> bool:
     """Whether a function is there by its name wherever its module is."""
     module = sys.modules.get(getattr(function, "__module__", "") or "")
-    return module is not sys.modules["__main__"] and getattr(module, function.__name__, None) is function
+    name = getattr(function, "__name__", "")
+    return module is not sys.modules["__main__"] and getattr(module, name, None) is function
 
 
 def _is_frame(value: Any) -> bool:
@@ -200,10 +205,13 @@ class _Saver:
         self._alive: list[Any] = []
         self._mentioned = self._partial = False
         self._held: dict[str, list[Any]] = {}
+        self._met: set[int] = set()
+        """Parts that what was pickled last mentions."""
 
     def part(self, frame: Any) -> int:
         """The number of the part that holds a table, pickled on its first mention."""
         self._mentioned = True
+        self._met.add(self._part_of.get(id(frame), len(self.parts)))
         if id(frame) not in self._part_of:
             self._spend(_estimate(frame))
             self._part_of[id(frame)] = len(self.parts)
@@ -240,11 +248,12 @@ class _Saver:
                 raise _OverBudget from None
             raise
         self._spend(counter.count)
-        held = [held for _, held in pickler.memo.copy().values() if _can_be_shared(held)]
+        held = _shareable(pickler.memo.copy())
         tried = not self._mentioned and any(type(one).__module__.split(".")[0] not in PLAIN for one in (value, *held))
         if tried and counter.kept is not None:
             try:
-                pickle.loads(b"".join(counter.kept), buffers=buffers)  # noqa: S301 (just made here)
+                with _classes_of_its_own():
+                    pickle.loads(b"".join(counter.kept), buffers=buffers)  # noqa: S301 (just made here)
             except Exception as error:
                 raise pickle.PicklingError(f"it cannot be read back: {type(error).__name__}: {error}") from error
         self._held[name] = held
@@ -293,8 +302,9 @@ class _Saver:
         groups = []
         for names in self._groups(good):
             at = file.tell()
+            self._met = set()
             buffers = self._written(file, {"variables": {name: good[name] for name in names}})
-            groups.append({"at": at, "names": names, "buffers": buffers})
+            groups.append({"at": at, "names": names, "buffers": buffers, "parts": sorted(self._met)})
         at = file.tell()
         buffers = self._written(file, {"state": state})
         sha256 = self._objects.add(file.getbuffer())
@@ -348,15 +358,50 @@ class _Saver:
         }
 
 
-def _can_be_shared(held: Any) -> bool:
-    """Whether two variables that hold it would notice if each had one of its own."""
-    kind = type(held)
-    if kind in (str, bytes, tuple, frozenset, types.CodeType, types.BuiltinFunctionType, types.ModuleType, _Reference):
-        return False
-    if isinstance(held, type) or kind is types.FunctionType:
-        return bool(held.__module__ == "__main__")  # All others are there by their names.
+TRACKERS = ("_DYNAMIC_CLASS_TRACKER_BY_ID", "_DYNAMIC_CLASS_TRACKER_BY_CLASS")
+"""Where cloudpickle notes classes that it has pickled or made."""
+
+NEVER_SHARED = {
+    *(bool, bytes, complex, float, frozenset, int, str, tuple, type(None), types.BuiltinFunctionType, types.CodeType),
+    types.ModuleType,
+    _Reference,
+}
+
+
+def _shareable(memo: dict[int, tuple[int, Any]]) -> list[Any]:
+    """What of the pickled objects two variables would notice if each had one of its own."""
+    by_name: tuple[type, ...] = (dt.tzinfo, enum.Enum, logging.Logger)
     numpy = sys.modules.get("numpy")
-    return numpy is None or not isinstance(held, numpy.dtype)
+    if numpy is not None:
+        by_name += (numpy.dtype, numpy.ufunc)
+    known: dict[type, bool] = dict.fromkeys(NEVER_SHARED, False)
+    found = []
+    for _, held in memo.values():
+        kind = type(held)
+        if kind not in known:
+            known[kind] = not issubclass(kind, by_name)
+        named = kind is types.FunctionType or issubclass(kind, type)
+        if known[kind] and not (named and held.__module__ != "__main__"):  # Those are there by their names.
+            found.append(held)
+    return found
+
+
+@contextlib.contextmanager
+def _classes_of_its_own() -> Iterator[None]:
+    """What is read within makes its classes anew: cloudpickle would take, and change, those that are alive."""
+    try:
+        from cloudpickle import cloudpickle
+    except ImportError:
+        yield
+        return
+    alive = {name: getattr(cloudpickle, name) for name in TRACKERS if hasattr(cloudpickle, name)}
+    try:
+        for name, tracker in alive.items():
+            setattr(cloudpickle, name, type(tracker)())
+        yield
+    finally:
+        for name, tracker in alive.items():
+            setattr(cloudpickle, name, tracker)
 
 
 def _skipped(name: str, value: Any, reason: str) -> dict[str, str]:
@@ -438,8 +483,10 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
             pending = [group for group, _ in lost]  # It may want a name that has come only now.
         if rest:
             state = main.get("state") or {"at": 0, "buffers": main["buffers"]}
-            with contextlib.suppress(Exception):
+            try:
                 _put_back(shell, load({"pickle": main["pickle"], **state}, state["at"])["state"], manifest.get("cwd"))
+            except Exception as error:
+                failed.append({"name": STATE, "reason": f"{type(error).__name__}: {error}"[:200]})
     finally:
         del shell.cellwright_part
     return {"restored": restored, "failed": failed}

@@ -7,8 +7,11 @@ but for keys and members of sets.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import enum
 import gc
 import json
+import logging
 import math
 import time
 import types
@@ -24,6 +27,9 @@ UNCHANGING = (
     *(bool, bytes, complex, float, int, range, str, type(None), type(...), types.BuiltinFunctionType, types.CodeType),
     types.ModuleType,
 )
+BY_NAME = (dt.tzinfo, enum.Enum, logging.Logger)
+"""Types of what is the same one wherever it is."""
+
 COMPARED_PLAINLY = ("datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo", "ipaddress", "re")
 """Modules of plain values, whose own word for equality is taken."""
 
@@ -74,8 +80,11 @@ def settle(groups: list[list[str]], made: list[str]) -> str:
     aside, names = shell.cellwright_aside, shell.user_ns
     until = time.monotonic() + WITHIN_S
     gone: list[str] = []
-    for group in ([name for name in group if name in aside] for group in groups):
-        alike = all(name in names and _same(aside[name], names[name], until) for name in group)
+    for whole in groups:
+        group = [name for name in whole if name in aside]
+        alike = len(group) == len(whole) and all(
+            name in names and _same(aside[name], names[name], until) for name in group
+        )
         if alike and _shared(group, aside, names) == _shared(group, names, names):
             names.update({name: aside[name] for name in group})
         else:
@@ -106,13 +115,15 @@ def _held(value: Any, names: dict[str, Any]) -> list[Any]:
     while pending and len(found) < MOST_HELD:
         held = pending.pop()
         kind = type(held)
-        if id(held) in found or held is names or kind in UNCHANGING or isinstance(held, type):
+        if id(held) in found or held is names or kind in UNCHANGING or issubclass(kind, (type, *BY_NAME)):
             continue
         if kind is types.FunctionType and held.__module__ != "__main__":
             continue
+        if (kind.__module__ == "numpy" and kind.__name__ == "ufunc") or kind.__module__ == "numpy.dtypes":
+            continue
         found[id(held)] = held
         pending += gc.get_referents(held)
-    return list(found.values())
+    return [held for held in found.values() if type(held) not in (tuple, frozenset)]
 
 
 def _apart(one: Any, other: Any, until: float) -> str | None:

@@ -214,6 +214,9 @@ def _lost() -> list[str]:
 
 
 DELETED = " (deleted)"
+ONCE = os.O_CREAT | os.O_EXCL | os.O_TRUNC | getattr(os, "O_TMPFILE", 0) & ~getattr(os, "O_DIRECTORY", 0)
+"""Flags of a file's first opening. (O_TMPFILE holds that of O_DIRECTORY.)"""
+
 BOUND = ("sqlite3.Connection", "numpy.memmap", "mmap.mmap", "h5py._hl.files.File")
 """Types of what holds on to a file itself, whatever stands in the file's place."""
 
@@ -232,6 +235,7 @@ class Place:
     """Where in a file a descriptor stands."""
 
     path: str
+    """Empty where the file that is open is not the one of that name any more."""
     flags: int
     offset: int
 
@@ -246,20 +250,27 @@ def _places(machinery: Machinery) -> dict[int, Place]:
             if stat.S_ISREG(os.fstat(number).st_mode):
                 told = Path(f"/proc/self/fdinfo/{number}").read_text().split()
                 flags = int(told[told.index("flags:") + 1], 8)
-                found[number] = Place(what.removesuffix(DELETED), flags, os.lseek(number, 0, os.SEEK_CUR))
+                path = what if _is_there(number, what) else ""
+                found[number] = Place(path, flags & ~ONCE, os.lseek(number, 0, os.SEEK_CUR))
     return found
+
+
+def _is_there(number: int, path: str) -> bool:
+    """Whether what is open is what stands at a path."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(number), os.stat(path))
+    return False
 
 
 def _open_again(places: dict[int, Place]) -> None:
     """Opens files anew by their paths, where they stood: what is there now may have been put back meanwhile."""
-    now = {number: what.removesuffix(DELETED) for number, what in descriptors().items()}
+    now = descriptors()
     for number, place in places.items():
-        if now.get(number) != place.path:
+        if number not in now or (place.path and now[number].removesuffix(DELETED) != place.path):
             continue  # Another thread had it for a moment.
-        flags = place.flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)
-        for path in (place.path, f"/proc/self/fd/{number}"):
+        for path in filter(None, (place.path, f"/proc/self/fd/{number}")):
             try:
-                fresh = os.open(path, flags)
+                fresh = os.open(path, place.flags)
             except OSError:
                 continue
             os.lseek(fresh, place.offset, os.SEEK_SET)
