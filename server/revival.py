@@ -334,7 +334,7 @@ async def _there(connection: KernelConnection) -> set[str]:
 
 def _reasons(runs: Sequence[Run], workspace: Path) -> dict[str, list[str]]:
     """Why each of the cells that ran is risky, by its execution."""
-    judged = Reasons(str(workspace), imports=False)
+    judged = Reasons(str(workspace), ran=True)
     return {run.execution_id: judged.of(run.source) for run in runs}
 
 

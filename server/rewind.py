@@ -60,7 +60,7 @@ class Before:
 To = int | str | Before | Way | None
 """A turn by its number or id, a point, or nothing: one turn back, or forth."""
 
-OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES_OUT)
+OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES_OUT, risk.DELETES_ANY)
 MAX_TOLD = 20
 LOOKS = 3
 SETTLES_S = 10.0
@@ -451,7 +451,7 @@ def outside(cells: list[tuple[int, str, bool]], folder: str) -> list[tuple[int, 
 
     The others are there for what they say of names.
     """
-    judged = risk.Reasons(folder, imports=False)
+    judged = risk.Reasons(folder, ran=True)
     known: dict[str, str] = {}
     reach = Reach()
     told: dict[tuple[int, str], None] = {}

@@ -18,6 +18,7 @@ from typing import Any
 INSTALLS = "installs packages"
 DELETES = "deletes files"
 DELETES_OUT = "deletes what is outside the workspace"
+DELETES_ANY = "deletes files that cannot be told beforehand"
 WRITES = "writes outside the workspace"
 STARTS = "starts processes"
 NETWORK = "reaches the network"
@@ -74,10 +75,7 @@ OF_OS = {
         ("system", "popen", "fork", "forkpty", "startfile", "posix_spawn", "posix_spawnp", "kill", "killpg"), STARTS
     ),
 }
-REMOVING = {f"os.{name}" for name in ("remove", "unlink", "rmdir", "removedirs", "truncate")} | {
-    "shutil.rmtree",
-    "shutil.move",
-}
+REMOVING = {"os.remove", "os.unlink", "os.rmdir", "os.removedirs", "os.truncate", "shutil.rmtree"}
 DELETING_METHODS = {"unlink", "rmdir", "rmtree"}
 STARTING_METHODS = {"system", "popen", "check_output", "check_call", "Popen"}
 """Telling by themselves, whatever name their module goes by since an earlier cell."""
@@ -100,8 +98,13 @@ HOLDING = {"connect", "client", "resource", "create_connection", "login", "sessi
 HOLDING_ON = {"cursor", "connect", "raw_connection", "begin", "session", "get_database", "get_collection", "bucket"}
 """Methods of such a value whose value is one as well; so are its attributes, its items, and what its classes make."""
 
-HOLDING_CODE = (ast.Lambda, ast.GeneratorExp, ast.Dict, ast.List, ast.Tuple)
-"""Values that may hold code which runs later."""
+MACHINES = ("os.environ", "os.getenv", "os.sep.join", "os.path.relpath", "os.path.expanduser", "os.path.expandvars")
+"""Calls and values that make paths of what only the machine knows."""
+
+SAME_PLACE = ("os.path.abspath", "os.path.realpath", "os.path.normpath", "os.fspath")
+NAMING = (ast.Lambda, ast.Name, ast.Attribute)
+MOST_HELD = 50
+"""A literal that holds more is data."""
 
 COPYING = {"copy", "copy2", "copyfile", "copytree", "make_archive", "unpack_archive"}
 JUDGED_NAMES = {"exec": UNKNOWN, "eval": UNKNOWN, "compile": UNKNOWN, "__import__": UNKNOWN, "breakpoint": UNKNOWN}
@@ -120,7 +123,7 @@ PATH_ARGUMENTS = {"path", "fname", "file", "filename", "path_or_buf", "excel_wri
 URL = re.compile(r"^[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
 LOCAL_URL = re.compile(r"^(file|memory|sqlite)://", re.IGNORECASE)
 SHELL_MAGICS = {"system", "sx", "bash", "sh", "script", "cmd", "perl", "ruby", "svg_system", "!", "python2"}
-MAGICS = {"sql": NETWORK, "pip": INSTALLS, "conda": INSTALLS, "mamba": INSTALLS, "uv": INSTALLS, "micromamba": INSTALLS}
+MAGICS = {"pip": INSTALLS, "conda": INSTALLS, "mamba": INSTALLS, "uv": INSTALLS, "micromamba": INSTALLS}
 HARMLESS_MAGICS = {
     *("matplotlib", "time", "timeit", "whos", "who", "who_ls", "pinfo", "pinfo2", "precision", "pwd", "lsmagic"),
     *(
@@ -148,9 +151,11 @@ ALWAYS = ("os", "posix", "nt", "sys", "shutil", "pathlib", "builtins")
 class Reasons:
     """Judges a notebook's cells in the order in which they ran: an earlier one may have said what a name means."""
 
-    def __init__(self, workspace: str = ".", *, imports: bool = True) -> None:
-        """Without `imports`, a cell that only imports what reaches outside does not do so yet."""
-        self._workspace, self._imports = os.path.realpath(workspace), imports
+    def __init__(self, workspace: str = ".", *, ran: bool = False) -> None:
+        """Of cells that `ran` it is asked what they did: importing what reaches outside does not do so yet, and a path
+        of which nothing can be told may lead anywhere.
+        """
+        self._workspace, self._ran = os.path.realpath(workspace), ran
         self._known = _Known()
 
     def of(self, source: str) -> list[str]:
@@ -160,7 +165,7 @@ class Reasons:
             # It will fail in the kernel as well, but what exactly runs before it does is not to be seen.
             return [UNREADABLE] if source.strip() else []
         found: dict[str, int] = {}
-        judge = _Judge(self._workspace, self._known, self._imports)
+        judge = _Judge(self._workspace, self._known, self._ran)
         for reason, line in judge.judge(tree):
             found.setdefault(reason, line)
         self._known = judge.known()
@@ -204,13 +209,14 @@ class _Known:
     texts: dict[str, str] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
     does: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    writing: frozenset[str] = frozenset()
+    holding: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    writing: dict[str, tuple[tuple[str, ...], frozenset[str]]] = field(default_factory=dict)
     unsure: frozenset[str] = frozenset()
 
 
 class _Judge:
-    def __init__(self, workspace: str, known: _Known, imports: bool) -> None:
-        self._workspace, self._imports = workspace, imports
+    def __init__(self, workspace: str, known: _Known, ran: bool) -> None:
+        self._workspace, self._ran = workspace, ran
         self._names: dict[str, str] = dict(known.names)
         """What a name stands for: `pd` for `pandas`, `rm` for `os.remove`."""
         self._texts: dict[str, str] = dict(known.texts)
@@ -219,8 +225,10 @@ class _Judge:
         """Names that hold a way out, a connection or a process, and the reason of what is done with one."""
         self._does: dict[str, tuple[str, ...]] = dict(known.does)
         """Functions, classes and what holds such, with the reasons of what their code does when it runs."""
-        self._writing = set(known.writing)
-        """Functions that write where they are told to."""
+        self._holding: dict[str, tuple[str, ...]] = dict(known.holding)
+        """Lists and mappings that hold such; what is called of them does that."""
+        self._writing = dict(known.writing)
+        """Functions that write where they are told to: their parameters, and those that say where."""
         self._unsure = set(known.unsure)
         """Names that hold a path of which not even the beginning can be told."""
         self._paths: dict[str, ast.AST] = {}
@@ -232,12 +240,10 @@ class _Judge:
         self._names |= {"os": "os", "pathlib": "pathlib", "Path": "pathlib.Path", "shutil": "shutil", "sys": "sys"}
         assigned: dict[str, int] = {}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
-                self._texts.pop(node.id, None)
-                self._held.pop(node.id, None)
-                self._does.pop(node.id, None)
-                self._writing.discard(node.id)
-                self._unsure.discard(node.id)
+            for name in _given_anew(node):
+                for told in (self._texts, self._held, self._does, self._holding, self._writing):
+                    told.pop(name, None)
+                self._unsure.discard(name)
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -286,7 +292,7 @@ class _Judge:
     def known(self) -> _Known:
         """What later cells go by."""
         return _Known(
-            self._names, self._texts, self._held, self._does, frozenset(self._writing), frozenset(self._unsure)
+            self._names, self._texts, self._held, self._does, self._holding, self._writing, frozenset(self._unsure)
         )
 
     def _learn(self, tree: ast.AST) -> None:
@@ -295,16 +301,16 @@ class _Judge:
             for node in ast.walk(tree):
                 match node:
                     case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                        self._code(name, node)
-                        if any(self._writes_where_told(inner) for inner in ast.walk(node)):
-                            self._writing.add(name)
+                        self._code(self._does, name, node)
+                        if not isinstance(node, ast.ClassDef):
+                            self._writes_where_told(node)
                     case ast.Assign(targets=[ast.Name(id=name)], value=value):
                         self._given_code(name, value)
 
-    def _code(self, name: str, node: ast.AST) -> None:
+    def _code(self, known: dict[str, tuple[str, ...]], name: str, node: ast.AST) -> None:
         found = dict.fromkeys(reason for inner in ast.walk(node) for reason in self._of(inner))
         if found:
-            self._does[name] = tuple(found)
+            known[name] = tuple(found)
 
     def _given_code(self, name: str, value: ast.AST) -> None:
         match value:
@@ -313,19 +319,47 @@ class _Judge:
             case ast.Call(func=ast.Name(id=made)) if made in self._does and made[:1].isupper():
                 self._does[name] = self._does[made]
             case ast.Call(func=function) if (self._qualified(function) or "").endswith(("partial", "partialmethod")):
-                self._code(name, value)
-            case _ if isinstance(value, HOLDING_CODE):
-                self._code(name, value)
+                self._code(self._does, name, value)
+            case ast.Lambda() | ast.GeneratorExp():
+                self._code(self._does, name, value)
+            case ast.Dict(values=values) | ast.List(elts=values) | ast.Tuple(elts=values):
+                if len(values) <= MOST_HELD and any(
+                    isinstance(v, ast.Lambda | ast.Name | ast.Attribute) for v in values
+                ):
+                    self._code(self._holding, name, value)
 
-    def _writes_where_told(self, node: ast.AST) -> bool:
-        if not isinstance(node, ast.Call):
-            return False
-        name, method = self._qualified(node.func), node.func.attr if isinstance(node.func, ast.Attribute) else None
-        return (name == "open" and self._may_write(node, "open")) or method in SAVING_METHODS | WRITING_METHODS
+    def _writes_where_told(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """Notes a function whose parameters say where it writes."""
+        given = function.args
+        names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+        told: set[str] = set()
+        for node in ast.walk(function):
+            if not isinstance(node, ast.Call):
+                continue
+            name, method = self._qualified(node.func), node.func.attr if isinstance(node.func, ast.Attribute) else None
+            where: list[ast.AST] = []
+            if name == "open" and self._may_write(node, "open"):
+                where = _given(node, 0, "file")
+            elif method in SAVING_METHODS:
+                where = [*node.args[:1], *(k.value for k in node.keywords if k.arg in PATH_ARGUMENTS)]
+            elif method in WRITING_METHODS and isinstance(node.func, ast.Attribute):
+                where = [node.func.value]
+            told |= {n.id for part in where for n in ast.walk(part) if isinstance(n, ast.Name)} & {*names}
+        if told:
+            self._writing[function.name] = (tuple(names), frozenset(told))
+
+    def _told_where(self, node: ast.Call) -> Iterator[ast.AST]:
+        """Arguments of a call that say where it writes."""
+        names, told = (
+            self._writing.get(node.func.id, ((), frozenset())) if isinstance(node.func, ast.Name) else ((), set())
+        )
+        yield from (value for name, value in zip(names, node.args, strict=False) if name in told)
+        yield from (keyword.value for keyword in node.keywords if keyword.arg in told)
 
     def _is_built_path(self, value: ast.AST) -> bool:
+        """Whether a path is made of what the machine says."""
         named = (self._qualified(node) or "" for node in ast.walk(value) if isinstance(node, ast.Attribute))
-        return any(name.startswith(("os.path.", "os.sep", "os.environ", "os.getenv")) for name in named)
+        return any(name.startswith(MACHINES) for name in named)
 
     def _hold(self, name: str, value: ast.AST) -> None:
         """Notes a name that is given a way out."""
@@ -378,7 +412,7 @@ class _Judge:
 
     def _of(self, node: ast.AST) -> Iterator[str]:
         match node:
-            case ast.Import() | ast.ImportFrom() if not self._imports:
+            case ast.Import() | ast.ImportFrom() if self._ran:
                 return
             case ast.Import(names=names):
                 for alias in names:
@@ -423,11 +457,11 @@ class _Judge:
             if (root := self._root(used)) in self._held and not (used is node.func and isinstance(used, ast.Name)):
                 yield self._held[root]
         yield from self._of_engine(node, name)
-        given = [*node.args, *(keyword.value for keyword in node.keywords)]
-        if isinstance(node.func, ast.Name) and node.func.id in self._writing and any(map(self._leads_out, given)):
+        if any(map(self._leads_out, self._told_where(node))):
             yield WRITES
-        if name in REMOVING and any(map(self._leads_out, given)):
-            yield DELETES_OUT
+        yield from self._holding.get(self._root(node.func) or "", ())
+        if name in REMOVING:
+            yield from self._deletes(node.args[0] if node.args else None)
         if name == "get_ipython" and id(node) not in self._magics:
             yield UNKNOWN
         if method in STARTING_METHODS and not self._is_magic(node):
@@ -466,9 +500,7 @@ class _Judge:
                 body = OPTIONS.sub("", self._text(node.args[-1]) or "")
                 tree = _parsed(body)
                 if tree is not None:
-                    yield from (
-                        reason for reason, _ in _Judge(self._workspace, self.known(), self._imports).judge(tree)
-                    )
+                    yield from (reason for reason, _ in _Judge(self._workspace, self.known(), self._ran).judge(tree))
                 elif body.strip():
                     yield UNREADABLE
             elif magic == "writefile":
@@ -478,6 +510,8 @@ class _Judge:
             elif magic == "cd":
                 if self._outside((self._text(node.args[1]) or "").strip() or "~"):
                     yield WRITES
+            elif magic == "sql" and self._ran:
+                yield NETWORK
             elif magic not in HARMLESS_MAGICS:
                 yield UNKNOWN
 
@@ -504,8 +538,7 @@ class _Judge:
         on = node.func.value if isinstance(node.func, ast.Attribute) else None
         if method in DELETING_METHODS and (self._is_path(on) or method in ("unlink", "rmtree")):
             yield DELETES
-            if on is not None and self._leads_out(on):
-                yield DELETES_OUT
+            yield from self._deletes(on)
         elif method in RENAMING_METHODS and self._is_path(on):
             if node.args and self._leads_out(node.args[0]):
                 yield WRITES
@@ -519,6 +552,14 @@ class _Judge:
                 yield WRITES
             if method == "to_sql" and any(self._is_remote(argument) for argument in told):
                 yield NETWORK
+
+    def _deletes(self, node: ast.AST | None) -> Iterator[str]:
+        """What is deleted, where it is not surely in the workspace."""
+        if node is not None and self._ran:
+            if self._leads_out(node):
+                yield DELETES_OUT
+            elif self._text(node) is None:
+                yield DELETES_ANY
 
     def _is_outer_file(self, node: ast.AST) -> bool:
         """Whether an address names a database's file outside the workspace."""
@@ -591,8 +632,10 @@ class _Judge:
                 return held in self._unsure
             case ast.Call(func=function, args=args):
                 name = self._qualified(function) or ""
-                if name.startswith(("os.environ", "os.getenv", "os.path.relpath", "os.path.abspath")):
+                if name.startswith(MACHINES):
                     return True
+                if name == "os.path.basename":
+                    return False
                 if name.endswith(("Path.home", "expanduser", "gettempdir", "mkdtemp", "mkstemp")):
                     return not name.endswith(("gettempdir", "mkdtemp", "mkstemp"))
                 if name in ("os.path.join", "pathlib.Path", "str", "os.fspath"):
@@ -605,7 +648,7 @@ class _Judge:
                 if begins is not None:
                     return self._outside(begins)
                 rest = "".join(str(part.value) for part in values if isinstance(part, ast.Constant))
-                return "/" in rest  # It begins with a folder that is not known.
+                return self._ran and "/" in rest  # It begins with a folder that is not known.
             case ast.Attribute(value=value, attr="parent"):
                 return self._text(value) is None
             case _:
@@ -633,6 +676,13 @@ class _Judge:
             case ast.BinOp(left=left, op=ast.Div(), right=right):
                 a, b = self._text(left), self._text(right)
                 return None if a is None or b is None else os.path.join(a, b)
+            case ast.Call(func=function, args=[]) if self._qualified(function) in ("os.getcwd", "pathlib.Path.cwd"):
+                return "."
+            case ast.Call(func=function, args=[argument]) if self._qualified(function) in SAME_PLACE:
+                return self._text(argument)
+            case ast.Call(func=function, args=[argument]) if self._qualified(function) == "os.path.dirname":
+                inner = self._text(argument)
+                return None if inner is None else os.path.dirname(inner) or "."
             case ast.Call(func=function, args=[*args]) if args and (
                 self._qualified(function) in ("os.path.join", "pathlib.Path", "pathlib.PurePath", "str")
             ):
@@ -651,6 +701,18 @@ class _Judge:
                 return None if before is None else f"{before}.{attribute}"
             case _:
                 return None
+
+
+def _given_anew(node: ast.AST) -> list[str]:
+    """Names that mean something else from here on."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return [name]
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            return [(alias.asname or alias.name).partition(".")[0] for alias in aliases]
+    return []
 
 
 def _given(node: ast.Call, at: int, *names: str) -> list[ast.AST]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cellwright.server.agent.risk import reasons
+from cellwright.server.agent.risk import Reasons, reasons
 
 HARMLESS = [
     "",
@@ -255,10 +255,10 @@ def test_what_an_earlier_cell_got_is_harmless(before: list[str], source: str) ->
         ("import subprocess\nlater = (subprocess.run(c) for c in [])", "next(later)", "starts processes"),
         ("base = 'https://x'", "import pandas as pd\npd.read_csv(f'{base}/y.csv')", "reaches the network"),
         ("out = '/data'", "df.to_csv(f'{out}/x.csv')", "writes outside"),
-        ("", "df.to_csv(f'{out}/x.csv')", "writes outside"),
+        ("import os\nHOME = os.path.expanduser('~')", "df.to_csv(os.path.join(HOME, 'x.csv'))", "writes outside"),
         ("import os\nup = os.path.relpath('/tmp/x')", "open(up, 'a')", "writes outside"),
         ("import sqlite3\ncon = sqlite3.connect('/data/x.db')", "con.execute('delete from t')", "writes outside"),
-        ("", "%sql delete from t", "reaches the network"),
+        ("", "%sql delete from t", "cannot be judged"),
     ],
 )
 def test_what_earlier_cells_defined(before: str, source: str, reason: str) -> None:
@@ -274,9 +274,40 @@ def test_what_earlier_cells_defined(before: str, source: str, reason: str) -> No
         ("def save(p): open(p, 'w').write('x')", "save('x.txt')"),
         ("", "df.to_csv(f'{name}.csv')"),
         ("out = 'results'", "df.to_csv(f'{out}/x.csv')"),
+        ("", "df.to_csv(f'{region}/x.csv')"),
+        (
+            "import os\nOUT = os.path.join(os.getcwd(), 'out')",
+            "os.makedirs(OUT)\ndf.to_csv(os.path.join(OUT, 'a.csv'))",
+        ),
+        ("import os\nBASE = os.path.dirname(os.path.abspath('n.ipynb'))", "os.makedirs(os.path.join(BASE, 'figs'))"),
+        ("import os", "out = os.path.splitext(f)[0] + '.png'\nplt.savefig(out)"),
+        ("import os", "name = os.path.basename(p)\ndf.to_csv(name)\ndf.to_csv(os.path.abspath('out.csv'))"),
+        (
+            "def scatter(x, title):\n    plt.title(title)\n    plt.savefig('a.png')",
+            "scatter(1, '~10 %')\nscatter(1, '/a')",
+        ),
+        ("import requests\ndef get(u): return requests.get(u)", "def get(u): return 1\nget(1)"),
+        ("import requests\nfrom requests import get", "from mine import get\nget(1)"),
+        ("import requests\nf = {'post': requests.post}", "len(f)"),
         ("import os", "p = os.path.join('out', name)\ndf.to_csv(p)"),
     ],
 )
 def test_what_only_looks_like_it(before: str, source: str) -> None:
     """A value that such code gave does nothing by itself."""
     assert reasons(source, "/work", [before] if before else []) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("df.to_csv(f'{out}/x.csv')", "writes outside"),
+        ("for p in Path('/data').glob('*.csv'): p.unlink()", "cannot be told beforehand"),
+        ("import os\nos.remove(p)", "cannot be told beforehand"),
+        ("import os\nos.remove('/data/a.csv')", "deletes what is outside"),
+        ("%sql delete from t", "reaches the network"),
+    ],
+)
+def test_what_ran_is_judged_on_the_safe_side(source: str, reason: str) -> None:
+    """What cannot be told of a cell may have reached anywhere; who is to be asked is told by what can."""
+    assert any(reason in found for found in Reasons("/work", ran=True).of(source))
+    assert not any("outside" in found for found in Reasons("/work", ran=True).of("import os\nos.remove('a.csv')"))
