@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from cellwright.notebooks.dependencies import USUAL, flow, names, statements
+from cellwright.notebooks.dependencies import USUAL, flow, statements
 
 Source = Literal["the clock", "chance", "shared"]
 """Where a value comes from. `shared`: chance from the generators that a whole program shares, which can be seeded."""
 
 CLOCK = {
     *("time.time", "time.time_ns", "time.perf_counter", "time.monotonic", "time.process_time", "time.ctime"),
-    *("time.strftime", "time.localtime", "time.gmtime"),
     *("datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"),
     *(
         "datetime.now",
@@ -26,6 +25,9 @@ CLOCK = {
         "pandas.Timestamp.today",
     ),
 }
+CLOCK_WITHOUT = {"time.localtime": 1, "time.gmtime": 1, "time.strftime": 2}
+"""What asks the clock where it is given fewer arguments."""
+
 CHANCE = {"uuid.uuid1", "uuid.uuid4", "os.urandom", "random.SystemRandom", "tempfile.mkdtemp", "tempfile.mkstemp"}
 OWN = {"numpy.random.default_rng", "numpy.random.RandomState", "random.Random", "numpy.random.SeedSequence"}
 """Generators of one's own: from chance where they are given no seed."""
@@ -37,6 +39,7 @@ DRAWING = {"sample", "train_test_split", "shuffle", "resample", "permutation_imp
 
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
+EMPTY_CODE: Mapping[str, Sequence[ast.stmt]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -60,28 +63,31 @@ def imported(source: str) -> dict[str, str]:
     return known
 
 
-def reads_the_clock(source: str, known: Mapping[str, str], code: Sequence[ast.stmt] = ()) -> bool:
+def reads_the_clock(source: str, known: Mapping[str, str], code: Mapping[str, Sequence[ast.stmt]] = EMPTY_CODE) -> bool:
     """Whether a cell asks what time it is; `known` is what earlier cells imported, `code` what it calls of theirs."""
     known = {**USUAL, **known, **imported(source)}
-    runs = [*(statement for statement, _ in statements(source)), *code]
+    runs = [*(statement for statement, _ in statements(source)), *(part for parts in code.values() for part in parts)]
     calls = [node for statement in runs for node in ast.walk(statement) if isinstance(node, ast.Call)]
-    return any(_called(call.func, known) in CLOCK for call in calls)
+    return any(_asks_the_clock(call, _called(call.func, known)) for call in calls)
 
 
-def drawn(source: str, known: Mapping[str, str] = EMPTY, code: Sequence[ast.stmt] = ()) -> Drawn:
+def _asks_the_clock(call: ast.Call, name: str) -> bool:
+    return name in CLOCK or len(call.args) < CLOCK_WITHOUT.get(name, 0)
+
+
+def drawn(source: str, known: Mapping[str, str] = EMPTY, code: Mapping[str, Sequence[ast.stmt]] = EMPTY_CODE) -> Drawn:
     """What of a cell comes from the clock or from chance; nothing where it is not Python.
 
-    `known` is what earlier cells have imported, `code` what they have defined and this one calls.
+    `known` is what earlier cells have imported, `code` what they have defined and this one calls, by name.
     """
     cell = statements(source)
     known = {**USUAL, **known, **imported(source)}
     seeded = False
-    defined = {name for statement in code for name in names(ast.unparse(statement)).makes}
 
     def brings(statement: ast.stmt) -> Source | None:
         nonlocal seeded
-        mentions = any(isinstance(node, ast.Name) and node.id in defined for node in ast.walk(statement))
-        runs = (statement, *code) if mentions else (statement,)
+        mentioned = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+        runs = (statement, *(part for name in sorted(mentioned & code.keys()) for part in code[name]))
         calls = [node for run in runs for node in ast.walk(run) if isinstance(node, ast.Call)]
         seeded = seeded or any(_called(call.func, known) in SEEDS for call in calls)
         found = (told for call in calls for told in _sources(call, known))
@@ -95,7 +101,7 @@ def _sources(call: ast.Call, known: Mapping[str, str]) -> Iterator[Source]:
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
     unseeded = not given or all(isinstance(value, ast.Constant) and value.value is None for value in given)
     method = name.rpartition(".")[2]
-    if name in CLOCK:
+    if _asks_the_clock(call, name):
         yield "the clock"
     elif name in CHANCE or name.startswith("secrets.") or (name in OWN and unseeded):
         yield "chance"

@@ -26,6 +26,9 @@ RELATIVE = 1e-6
 NEAR_ZERO = 1e-12
 """What stands for zero, where the other is zero."""
 
+NOISE = (1e-18, 1e-15)
+"""What computations leave of nought, each time another."""
+
 LAST_DIGIT_FROM = 4
 """A printed number of so many digits or more may differ by one in its last: it was rounded."""
 
@@ -179,6 +182,8 @@ def close(before: str, after: str) -> bool:
         return False  # Counts are counts.
     if math.isclose(old, new, rel_tol=RELATIVE) or (0.0 in (old, new) and max(abs(old), abs(new)) < NEAR_ZERO):
         return True
+    if all(NOISE[0] < abs(value) < NOISE[1] for value in (old, new)):
+        return True
     digits = [re.sub(r"[eE].*|[^\d]", "", text).lstrip("0") for text in (before, after)]
     return min(map(len, digits)) >= LAST_DIGIT_FROM and abs(old - new) <= 1.000001 * max(_unit(before), _unit(after))
 
@@ -215,6 +220,8 @@ def pages(about: str, before: str, after: str) -> Difference | None:
     if old == new:
         return found
     shown, shown_now, [named] = aligned(old, new, [head] if head and head == head_now else [[]])
+    if shown == shown_now:
+        return found  # They differ in what is cut.
     return Difference(about, _diff(shown, shown_now, named), found.likeness)
 
 

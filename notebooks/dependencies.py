@@ -22,7 +22,7 @@ CHANGING = {
 
 CHANGING_THEIR_FIRST = {
     *("next", "setattr", "delattr", "heappush", "heappop", "heapify", "heapreplace", "heappushpop", "insort"),
-    *("insort_left", "insort_right", "islice", "put", "place", "putmask", "copyto"),
+    *("insort_left", "insort_right", "islice", "putmask", "copyto"),
 }
 """Functions that change what they are given first."""
 

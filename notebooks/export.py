@@ -31,7 +31,10 @@ SHOWN = {
 }
 """What a page shows of outputs."""
 
-PICTURE = re.compile(r"(!\[[^\]\n]*\]\()([^)\s]+)")
+LINE_END = re.compile(r"\r\n|\r|\n")
+PICTURE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|(!\[[^\]\[\n]{0,300}\]\()([^)\s]+)", re.DOTALL)
+"""Pictures in Markdown, and code, in which there are none."""
+
 PICTURES = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 """How files of pictures begin."""
 
@@ -96,13 +99,18 @@ def _percent_cell(cell: Cell) -> str:
     tags = f" tags={list(cell.tags)}".replace("'", '"') if cell.tags else ""
     if cell.kind == "code":
         skipped = SKIP_TAG in cell.tags
-        lines = cell.source.split("\n")
+        lines = LINE_END.split(cell.source)
         # Magics, shell lines and attempts that failed would stop a plain script.
         whole = skipped or (bool(lines) and lines[0].startswith("%%"))
         magic = set() if whole else magic_lines("\n".join(lines))
-        body = [_commented(line, whole) if whole or number in magic else line for number, line in enumerate(lines)]
+        body = []
+        goes_on = False  # Of a shell line the next may be the rest.
+        for number, line in enumerate(lines):
+            ours = goes_on or whole or number in magic
+            body.append((f"# {line}" if goes_on else _commented(line, whole)) if ours else line)
+            goes_on = ours and not whole and line.endswith("\\")
         return "\n".join([f"# %%{tags}", *body, ""])
-    body = [f"# {line}".rstrip() for line in cell.source.split("\n")]
+    body = [f"# {line}".rstrip() for line in LINE_END.split(cell.source)]
     return "\n".join([f"# %% [{cell.kind}]{tags}", *body, ""])
 
 
@@ -119,6 +127,8 @@ def _pictured(document: Document, read: Read) -> Document:
         attached = cell.metadata.get(ATTACHMENTS) or {}
 
         def inside(found: re.Match[str]) -> str:
+            if found[2] is None:
+                return found[0]
             name = unquote(found[2])
             if name.startswith("attachment:"):
                 bundle = attached.get(name.removeprefix("attachment:")) or {}
@@ -132,6 +142,12 @@ def _pictured(document: Document, read: Read) -> Document:
         return replace(cell, source=PICTURE.sub(inside, cell.source)) if cell.kind == "markdown" else cell
 
     return replace(document, cells=tuple(map(put, document)))
+
+
+def _sizes(about: Any) -> dict[str, Any]:
+    """Of what is said of an output, how large it is to be shown."""
+    told = about.items() if isinstance(about, dict) else ()
+    return {name: value for name, value in told if name in ("width", "height") and type(value) in (int, float)}
 
 
 def _converted(document: Document, form: str, title: str) -> str:
@@ -153,6 +169,7 @@ def _converted(document: Document, form: str, title: str) -> str:
             for output in cell.get("outputs", ()):
                 if "data" in output:
                     output.data = {mime: value for mime, value in output.data.items() if mime in SHOWN}
+                    output.metadata = {mime: _sizes(about) for mime, about in output.get("metadata", {}).items()}
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}})
     if form == "html":
         # What the cleaning lets pass cannot run either, nor reach any address.

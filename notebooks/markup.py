@@ -42,11 +42,12 @@ LOOKS = {
     "width",
 }
 
+MOST_DRESSED = 5_000_000
 CELL_WIDTH = 60
 """Characters of a table's cell that are shown, and to which it is aligned."""
 
-SPAN = 100
-"""Rows or columns that a cell may take."""
+SPAN, MOST_COLUMNS = 100, 500
+"""Rows or columns that a cell may take, and columns of a table that are read."""
 
 Line = list[str]
 """The cells of a row; one, of any other line."""
@@ -105,7 +106,11 @@ class _Reader(HTMLParser):
             self._row = []
         self._end_cell()
         self._from_above(self._row)
-        place, wide, deep = len(self._row), _span(attributes, "colspan"), _span(attributes, "rowspan")
+        place, deep = len(self._row), _span(attributes, "rowspan")
+        if place >= MOST_COLUMNS:
+            self._text = ""
+            return
+        wide = min(_span(attributes, "colspan"), MOST_COLUMNS - place)
         self._row += [""] * wide
         if deep > 1:
             self._below |= dict.fromkeys(range(place, place + wide), deep)
@@ -150,15 +155,17 @@ def cleaned(markup: str) -> str:
 def dressed(markup: str) -> str:
     """A piece of HTML in which nothing can run or load, with its looks, its links, and the pictures that it holds."""
     import bleach
-    from bleach.css_sanitizer import CSSSanitizer
+    from bleach.css_sanitizer import ALLOWED_CSS_PROPERTIES, CSSSanitizer
 
+    if len(markup) > MOST_DRESSED:
+        return f"<p>{len(markup):,} characters of HTML are not shown.</p>"
     return str(
         bleach.clean(
             UNSEEN.sub("", markup),
             tags=INLINE | CELLS | BLOCKS | DRESSED,
             attributes=_dressing,
             protocols={"data", "http", "https", "mailto"},
-            css_sanitizer=CSSSanitizer(),
+            css_sanitizer=CSSSanitizer(allowed_css_properties=ALLOWED_CSS_PROPERTIES - {"cursor"}),
             strip=True,
         )
     )
@@ -168,7 +175,7 @@ def _dressing(tag: str, name: str, value: str) -> bool:
     if name == "src":
         return tag == "img" and value.startswith("data:image/")
     if name == "href":
-        return tag == "a" and not value.strip().lower().startswith("data:")
+        return tag == "a" and re.match(r"(https?:|mailto:|#)", value, re.IGNORECASE) is not None
     return name in LOOKS
 
 
@@ -182,11 +189,11 @@ def read(markup: str) -> tuple[list[Line], Line | None]:
 
 def aligned(*pages: list[Line]) -> list[list[str]]:
     """The pages' lines as text, their columns as wide as the widest cell of any of them."""
-    rows = [line for page in pages for line in page if len(line) > 1]
-    widths = [
-        min(CELL_WIDTH, max(len(row[place]) for row in rows if place < len(row)))
-        for place in range(max(map(len, rows), default=0))
-    ]
+    widths: list[int] = []
+    for line in (line for page in pages for line in page if len(line) > 1):
+        widths += [0] * (len(line) - len(widths))
+        for place, cell in enumerate(line):
+            widths[place] = max(widths[place], min(CELL_WIDTH, len(cell)))
     return [[_line(line, widths) for line in page] for page in pages]
 
 

@@ -14,7 +14,7 @@ from cellwright.server import events as e
 from cellwright.server.artifacts import slug
 from cellwright.server.checkpoints import Checkpoints
 from cellwright.server.domain import Artifact, LeftOut, Session, SessionId, Usage, new_id
-from cellwright.server.errors import Conflict, NotFound
+from cellwright.server.errors import Conflict, Invalid, NotFound
 from cellwright.server.kernel_life import workspace_of
 from cellwright.server.rewind import Rewind
 from cellwright.server.sessions import FOLDER
@@ -134,19 +134,20 @@ class Branches:
         left = []
         folder = workspace_of(self._t.root, parent)
         for file in folder.files():
-            if not any(os.path.basename(file.name) in source for _, source in ran):
-                continue
-            place = there.inside(file.name)
-            if os.path.lexists(place):
+            named = re.compile(rf"[\"'/]{re.escape(os.path.basename(file.name))}[\"']")
+            if os.path.lexists(there.folder / file.name) or not any(named.search(source) for _, source in ran):
                 continue
             if file.size_bytes > self._t.settings.snapshot_file_bytes:
                 reason = f"larger than {self._t.settings.snapshot_file_bytes:,} bytes"
                 left.append(LeftOut(name=file.name, size_bytes=file.size_bytes, reason=reason))
                 continue
-            found = folder.open(file.name)
-            if found is not None:
-                with found, place.open("xb") as made:
-                    shutil.copyfileobj(found, made)
+            try:
+                found = folder.open(file.name)
+                if found is not None:
+                    with found, there.inside(file.name).open("xb") as made:
+                        shutil.copyfileobj(found, made)
+            except (Invalid, OSError) as error:
+                left.append(LeftOut(name=file.name, size_bytes=file.size_bytes, reason=str(error)))
         return left
 
     async def _commit(

@@ -49,7 +49,8 @@ class Exports:
             if file is None:
                 return None
             with file:
-                return file.read(MAX_PICTURE_BYTES)
+                data = file.read(MAX_PICTURE_BYTES + 1)
+            return data if len(data) <= MAX_PICTURE_BYTES else None
 
         return await asyncio.to_thread(export, document, form, session.title, read), MIMES[form]
 

@@ -214,8 +214,8 @@ def _lost() -> list[str]:
 
 
 DELETED = " (deleted)"
-ONCE = os.O_CREAT | os.O_EXCL | os.O_TRUNC | getattr(os, "O_TMPFILE", 0) & ~getattr(os, "O_DIRECTORY", 0)
-"""Flags of a file's first opening. (O_TMPFILE holds that of O_DIRECTORY.)"""
+ONCE = os.O_CREAT | os.O_EXCL | os.O_TRUNC | getattr(os, "O_TMPFILE", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""Flags of a file's first opening."""
 
 BOUND = ("sqlite3.Connection", "numpy.memmap", "mmap.mmap", "h5py._hl.files.File")
 """Types of what holds on to a file itself, whatever stands in the file's place."""

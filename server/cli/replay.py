@@ -74,10 +74,17 @@ def _named(notebook: Path) -> list[str]:
                 if isinstance(node, ast.Constant) and _path(node.value):
                     names.append(node.value)
                 elif isinstance(node, ast.Import):
-                    names += [f"{alias.name}.py" for alias in node.names]
+                    names += [file for alias in node.names for file in _files_of(alias.name)]
                 elif isinstance(node, ast.ImportFrom) and node.module:
-                    names.append(f"{node.module}.py")
+                    names += _files_of(node.module)
     return list(dict.fromkeys(names))
+
+
+def _files_of(module: str) -> list[str]:
+    """Files that a module beside the notebook would be, with the packages above it."""
+    parts = module.split(".")
+    above = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return [name for place in above for name in (f"{place}.py", f"{place}/__init__.py")]
 
 
 def _provided(notebook: Path) -> list[str]:

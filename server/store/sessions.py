@@ -46,8 +46,8 @@ class SessionRows:
     async def find(self, name: str, who: Who) -> Session:
         """A session by id, by its beginning, or by the key that its owner gave it; raises NotFound.
 
-        The beginning has eight letters or more, and is of one of the owner's sessions only. What is another's is not
-        found.
+        The beginning has eight letters or more, and is of one only of the sessions that the user may see. What is
+        another's is not found.
         """
         found = await self._allowed(SessionId(name), who) if is_uuid(name) else None
         while found is None and (session_id := await self._by_key(name, who)) is not None:

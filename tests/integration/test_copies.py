@@ -150,6 +150,21 @@ async def test_the_way_back(kernels: SessionKernels, case: str) -> None:
 
 
 @both
+async def test_open_files_that_have_no_name(kernels: SessionKernels, tmp_path: Path) -> None:
+    """What was removed or replaced before the copy was made is not what has its name now."""
+    await ok(
+        kernels,
+        "import os, tempfile\nopen('a.txt', 'w').write('old'); file = open('a.txt'); os.remove('a.txt')\n"
+        "open('a.txt', 'w').write('new')\nspare = tempfile.TemporaryFile(dir='.'); spare.write(b'one two')\n"
+        "spare.flush(); spare.seek(0); spare.read(0)",
+    )
+    copy = await kernels.copy("s")
+    await ok(kernels, "assert file.read() == 'old' and os.read(spare.fileno(), 4) == b'one '")
+    await kernels.go_back("s", copy)
+    await ok(kernels, "assert file.read() == 'old' and os.read(spare.fileno(), 4) == b'one '")
+
+
+@both
 async def test_open_files(kernels: SessionKernels, tmp_path: Path) -> None:
     """They stand where they stood, in what has their names now, whatever the living kernel read and wrote meanwhile."""
     await ok(

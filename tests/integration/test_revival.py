@@ -338,15 +338,28 @@ async def test_what_is_made_again_holds_what_is_stored(talk: Talk) -> None:
     await talk.run("class Service:\n    pass\nservice = Service()")
     await talk.run("service.lock, service.notes = threading.Lock(), notes")
     await talk.run("second = (threading.Lock(), others)")
+    await talk.run("import datetime\nhere, zone = [datetime.UTC, ()], (threading.Lock(), datetime.UTC, ())")
+    await talk.run("here.append(1)")
     await talk.run("others['b'] = 2")
-    await talk.run("service = second = None")
+    await talk.run("service = second = zone = None")
     await settled(talk)
     told = await go(talk, "undo")
     assert await value_of(talk, "(service.notes is notes, notes, others)") == "(True, {'a': 1}, {'b': 2})"
     lost = {found.name: found.reason for found in told.variables.missing}
     assert "service" not in lost
+    assert "zone" not in lost  # It is the same one everywhere.
     if await value_of(talk, "second[1] is others") == "False":
         assert "others" in lost["second"]
+
+
+async def test_storing_changes_nothing(talk: Talk) -> None:
+    """Classes that are alive are the same after a turn's variables were stored, with all that they hold."""
+    await talk.run(
+        "class P:\n    every = []\n    def __init__(self):\n        P.every.append(self)\n"
+        "first, every = P(), P.every\nheld = [P()]"
+    )
+    await settled(talk)
+    assert await value_of(talk, "(P.every is every, first in P.every, held[0] in P.every)") == "(True, True, True)"
 
 
 async def test_functions_that_remember(talk: Talk) -> None:

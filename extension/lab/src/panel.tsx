@@ -220,7 +220,7 @@ export class CellwrightPanel extends Widget {
   write(query: string): void {
     if (this.chat && this.session) {
       const { input } = this.chat;
-      const draft = input.value === this._written?.query ? this._written.draft : input.value;
+      const draft = this._written ? this._written.draft : input.value;
       const written = (this._written = { query, draft });
       input.value = query;
       this.focusInput();

@@ -31,7 +31,11 @@ SELECT id FROM sessions WHERE notebook_path = $1 LIMIT 1;
 SELECT id FROM sessions WHERE owner = $2 AND key = $1;
 
 -- name: sessions_by_beginning
-SELECT id FROM sessions WHERE owner = $2 AND id::text LIKE $1 || '%' LIMIT 2;
+SELECT id FROM sessions s
+WHERE id::text LIKE $1 || '%' AND (owner = $2 OR EXISTS (
+    SELECT FROM shares WHERE session_id = s.id AND user_name = $2 AND (expires_at IS NULL OR expires_at > now())
+))
+LIMIT 2;
 
 -- name: list_sessions
 WITH shared AS (

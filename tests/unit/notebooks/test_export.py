@@ -64,8 +64,9 @@ def test_a_page_shows_texts_and_outputs_as_a_notebook_does() -> None:
 def test_pictures_come_along(form: str) -> None:
     """Attached ones, and those that stand beside the notebook; of what is no picture not a byte."""
     attached = {ATTACHMENTS: {"a.png": {"image/png": base64.b64encode(PNG).decode()}}}
+    code = "`![code](chart.png)`\n```\n![code](chart.png)\n```\n"
     text = "![one](chart.png) ![two](my%20chart.png) ![three](attachment:a.png) ![no](secret.txt) ![none](gone.png)"
-    cell = Cell(CellId("a"), "markdown", text, metadata=attached)
+    cell = Cell(CellId("a"), "markdown", code + text, metadata=attached)
     made = page(cell, form=form, files={"chart.png": PNG, "my chart.png": PNG, "secret.txt": b"not yours"})
     assert made.count(base64.b64encode(PNG).decode()) == 3
     assert base64.b64encode(b"not yours").decode() not in made
@@ -81,8 +82,9 @@ def test_nothing_else_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_script_is_python() -> None:
     """Shell lines and magics are comments, and a block that holds nothing else stays one; a text keeps its letters."""
-    source = "for name in 'ab':\n    !ls {name}\nif True:\n    %time x = 1\ntext = 'a\u2028b'"
-    script = page(Cell(CellId("a"), "code", source), Cell(CellId("b"), "markdown", "One\u2028two"), form="py")
+    source = "for name in 'ab':\n    !ls {name} \\\n        -l\nif True:\n    %time x = 1\ntext = 'a\u2028b'"
+    script = page(Cell(CellId("a"), "code", source), Cell(CellId("b"), "markdown", "One\u2028two\rprint(1)"), form="py")
     compile(script, "<script>", "exec")
     assert "    pass  # !ls {name}" in script
+    assert "# print(1)" in script
     assert "text = 'a\u2028b'" in script

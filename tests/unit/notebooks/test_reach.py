@@ -18,6 +18,13 @@ def now(): return time.time()
 class Counter:
     def go(self): self.n = 1
 later = (bump() for _ in range(3))
+other = bump
+if True:
+    def inner(): bump()
+def seed(): random.seed(0)
+class Dice:
+    def throw(self): return random.random()
+dice = Dice()
 mine = Counter()
 """
 
@@ -27,7 +34,9 @@ def after(*sources: str) -> Reached:
     return [reach.of(source) for source in sources][-1]
 
 
-@pytest.mark.parametrize("source", ["x = bump()", "x = [bump() for _ in y]", "twice()", "x = next(later)", "f = bump"])
+@pytest.mark.parametrize(
+    "source", ["x = bump()", "x = [bump() for _ in y]", "twice()", "x = next(later)", "f = bump", "other()", "inner()"]
+)
 def test_what_a_function_changes(source: str) -> None:
     """Whoever mentions it may change that, by way of others too."""
     found = after(DEFINES, source).names
@@ -51,7 +60,13 @@ def test_a_name_that_means_something_else_by_now() -> None:
 def test_where_a_value_comes_from() -> None:
     """Chance and the clock are seen in functions, too, and only where one is called."""
     known = imported(DEFINES)
-    for source, names in (("x = noise()\ny = 1", {"x": "shared"}), ("t = now()", {"t": "the clock"}), ("z = 1", {})):
+    for source, names in (
+        ("x = noise()\ny = twice()", {"x": "shared"}),
+        ("t = now()", {"t": "the clock"}),
+        ("z = 1", {}),
+        ("x = dice.throw()", {"x": "shared", "dice": "shared"}),
+        ("x = noise()\nseed()\ny = noise()", {"x": "shared"}),
+    ):
         assert drawn(source, known, after(DEFINES, source).code).names == names
     assert reads_the_clock("now()", known, after(DEFINES, "now()").code)
     assert not reads_the_clock("noise()", known, after(DEFINES, "noise()").code)

@@ -279,8 +279,14 @@ export class SessionModel {
     const current = () => !this._disposed && reload === this._reloads; // It may move again meanwhile.
     let found: [SessionDetail, LogPage] | null = null;
     while (current() && found === null) {
-      const wanted = Promise.all([this.api.session(this.id), this.api.log(this.id)]);
-      found = await wanted.catch(() => pause(AGAIN_MS));
+      try {
+        found = await Promise.all([this.api.session(this.id), this.api.log(this.id)]);
+      } catch (error) {
+        if (error instanceof Problem && error.status >= 400 && error.status < 500) {
+          return; // It is gone, or no longer ours to see: the socket will say so.
+        }
+        await pause(AGAIN_MS);
+      }
     }
     if (!current()) {
       return;
@@ -386,8 +392,8 @@ export class SessionModel {
   private _told = new Signal<this, Told>(this);
 }
 
-function pause(ms: number): Promise<null> {
-  return new Promise(go => setTimeout(() => go(null), ms));
+function pause(ms: number): Promise<void> {
+  return new Promise(go => setTimeout(go, ms));
 }
 
 function addUsage(held: any, more: any): any {
