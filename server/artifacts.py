@@ -333,10 +333,13 @@ class Artifacts:
                 raise NotFound("file", artifact_id)
         return [found[artifact_id] for artifact_id in artifact_ids]
 
-    async def files(self, session_id: SessionId) -> dict[str, Artifact]:
-        """The latest artifact of each uploaded or written file, by name."""
+    async def files(
+        self, session_id: SessionId, by: Sequence[Literal["upload", "file"]] = ("upload", "file")
+    ) -> dict[str, Artifact]:
+        """The latest artifact of each file that was uploaded or written, or only of one kind, by name."""
         async with postgres.acquired(self._pool) as connection:
-            return {row["name"]: _artifact(row) for row in await connection.fetch(SQL.latest_named, session_id)}
+            rows = await connection.fetch(SQL.latest_named, session_id, list(by))
+        return {row["name"]: _artifact(row) for row in rows}
 
     async def page(
         self,

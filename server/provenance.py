@@ -16,7 +16,7 @@ from cellwright.notebooks.dependencies import names
 from cellwright.notebooks.document import Document
 from cellwright.server.artifacts import Artifacts
 from cellwright.server.domain import Session
-from cellwright.server.events import FileUploaded, TurnStarted
+from cellwright.server.events import TurnStarted
 from cellwright.server.store.log import Log
 from cellwright.server.store.sessions import SessionRows
 from cellwright.server.version import package_version
@@ -46,11 +46,7 @@ class Provenance:
         files = await asyncio.to_thread(workspace.files)
         sources = [cell.source for cell in document if cell.kind == "code"]
         made = [artifact for artifact in known.values() if artifact.created_by == "file"]
-        given = {
-            event.artifact.name: event.artifact
-            for event in await self._log.of_type(session.id, "file.uploaded")
-            if isinstance(event, FileUploaded)
-        }
+        given = await self._artifacts.files(session.id, ("upload",))
         written = {artifact.name for artifact in made}
         inputs = [
             file

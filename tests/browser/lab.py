@@ -75,18 +75,25 @@ class Lab:
         self.page.goto(f"{self.server.url}lab/workspaces/{self.workspace}{path}?token={self.server.token}&reset")
         return self.ready()
 
-    def reload(self, session: str = "") -> Lab:
-        """Loads the page again, once JupyterLab has stored where it stands, and stores nothing more.
+    @property
+    def _stored(self) -> str:
+        """In JavaScript: what JupyterLab has stored of where it stands, as text."""
+        fetched = f"window.jupyterapp.serviceManager.workspaces.fetch('{self.workspace}')"
+        return f"{fetched}.then(held => JSON.stringify(held))"
+
+    def kept(self, session: str = "") -> None:
+        """Waits until JupyterLab has stored that the session is shown: a page that is loaded again comes back to it.
 
         While its first storing is not confirmed, the address says `reset`, and a reload would begin from nothing.
         """
         self.page.wait_for_function("!new URLSearchParams(location.search).has('reset')", timeout=SLOW_MS)
-        stored = f"window.jupyterapp.serviceManager.workspaces.fetch('{self.workspace}').then(w => JSON.stringify(w))"
-        settled = f"text.includes('{session}') && window.cellwrightStored === text"
-        self.page.wait_for_function(
-            f"() => {stored}.then(text => {{ const is = {settled}; window.cellwrightStored = text; return is; }})",
-            polling=1_000,
-        )
+        self.page.wait_for_function(f"() => {self._stored}.then(text => text.includes('{session}'))", polling=200)
+
+    def reload(self, session: str = "") -> Lab:
+        """Loads the page again, once JupyterLab has stored where it stands, and stores nothing more."""
+        self.kept(session)
+        settled = "const is = window.cellwrightStored === text; window.cellwrightStored = text; return is;"
+        self.page.wait_for_function(f"() => {self._stored}.then(text => {{ {settled} }})", polling=1_000)
         self.page.reload()
         return self.ready()
 
@@ -140,9 +147,8 @@ class Lab:
 
     def stands(self) -> str:
         """Where the page is, and what JupyterLab has stored of it: for who looks into a test that failed."""
-        stored = f"window.jupyterapp?.serviceManager.workspaces.fetch('{self.workspace}').then(w => JSON.stringify(w))"
         try:
-            return f"{self.page.url}\n{self.page.evaluate(stored)}"
+            return f"{self.page.url}\n{self.page.evaluate(self._stored)}"
         except Error as error:
             return f"{self.page.url}\n{error}"
 

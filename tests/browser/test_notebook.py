@@ -129,6 +129,7 @@ def test_reload_in_the_middle(lab: Lab, model: OpenAIServer) -> None:
     """A page that is loaded again while a cell runs shows the rest of it, and nothing twice."""
     session = begun(lab, model)
     model.script([cell(SLOW_CELL, "Count"), Say("Counted.")])
+    lab.kept(session)
     lab.ask("Count slowly.")
     expect(lab.cells.filter(has_text="step 0").first).to_be_visible(timeout=SLOW_MS)
     lab.page.reload()
@@ -348,6 +349,7 @@ def test_a_kernel_that_sleeps(lab: Lab, model: OpenAIServer) -> None:
     lab.page.keyboard.press("Control+s")
     lab.saved()
     lab.server.call("POST", f"/sessions/{session}/kernel/hibernate")
+    lab.kept(session)
     lab.page.reload()
     lab.ready()
     lab.open_notebook()

@@ -83,7 +83,7 @@ WHERE session_id = $1 AND sha256 = $2 AND name = $3 AND status = 'ready' AND NOT
 
 -- name: latest_named
 SELECT DISTINCT ON (name) * FROM artifacts
-WHERE session_id = $1 AND status = 'ready' AND NOT limb AND created_by IN ('upload', 'file')
+WHERE session_id = $1 AND status = 'ready' AND NOT limb AND created_by = ANY ($2::text[])
 ORDER BY name, created_at DESC;
 
 -- name: artifacts_by_id
