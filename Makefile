@@ -56,12 +56,14 @@ types: $(VENV)/run.stamp ## Generate the front end's types from the OpenAPI docu
 	@$(BIN)/python -m tests.api_types extension/lab/openapi.json
 	@cd extension/lab && npm run --silent types
 
+BACK := $(wildcard tests/integration/test_re*.py) tests/integration/test_branches.py
+
 test: $(VENV)/dev.stamp .collab/stamp labextension ## Run the tests
 	@cd extension/lab && npm test --silent
-	@# Two lanes: kernels and faults mostly wait, and so do pages.
-	@$(BIN)/python -m pytest tests/integration tests/faults > .kernels.log 2>&1 & kernels=$$!; trap "kill $$kernels" INT TERM; \
+	@# Two lanes: kernels and faults mostly wait, and so do pages. Going back is in the second: they end together.
+	@$(BIN)/python -m pytest tests/integration tests/faults $(BACK:%=--ignore=%) > .kernels.log 2>&1 & kernels=$$!; trap "kill $$kernels" INT TERM; \
 	$(BIN)/python -m pytest tests/browser; pages=$$?; \
-	$(BIN)/python -m pytest tests/unit tests/api tests/cli; others=$$?; \
+	$(BIN)/python -m pytest tests/unit tests/api tests/cli $(BACK); others=$$?; \
 	echo "Waiting for the tests of kernels and faults …"; wait $$kernels; kernels=$$?; cat .kernels.log; \
 	exit $$((pages || others || kernels))
 
