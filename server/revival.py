@@ -277,12 +277,11 @@ class Revival:
             if name not in known
         ]
         lost = {told.name for told in missing}
-        made = {name for name in plan.wanted if name in there}
         means: list[Means] = ["stored"] if checkpoint is not None and restored else []
         means += ["rerun"] if any(cell.verdict != "skipped" for cell in ran) else []
         return VariablesBack(
             means=means or ["none"],
-            restored=sorted((restored | made) - lost),
+            restored=sorted(((restored | plan.wanted.keys()) & there) - lost),
             ran_again=ran,
             missing=missing,
         )

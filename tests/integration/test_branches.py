@@ -114,11 +114,14 @@ async def compared(one: Talk, n: int, other: Talk, m: int) -> Comparison:
 
 async def test_what_variables_hold_is_compared(talk: Talk) -> None:
     """A change that no description shows is found, and said in words; what came back by an undo is the same."""
-    await talk.run("data = list(range(5_000))\nrow = {'a': [1, 2]}\ndef f(x): return x + 1\nsame = {'k': {1, 2}}")
-    await talk.run("data[4_000] = 0\nrow['a'][1] = 3\ndef f(x): return x + 2\ngone = (i for i in range(3))")
+    await talk.run(
+        "data = list(range(5_000))\nrow = {'a': [1, 2]}\ndef f(x): return x + 1\nsame = {'k': {1, 2}}\nclass A: n = 1"
+    )
+    await talk.run("data[4_000] = 0\nrow['a'][1] = 3\ndef f(x): return x + 2\ngone = (i for i in range(3))\nA.n = 2")
     await settled(talk)
     told = await compared(talk, 1, talk, 2)
     assert {v.name: (v.what, v.how) for v in told.variables} == {
+        "A": ("changed", "the class: 'n': 1 → 2"),
         "data": ("changed", "1 of 5,000 items differ, the first at [4000]: 4000 → 0"),
         "f": ("changed", "its code is another"),
         "gone": ("added", ""),

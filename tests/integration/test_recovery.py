@@ -67,6 +67,17 @@ async def test_after_a_kernels_death(talk: Talk, recovery: str) -> None:
         await recover(talk)
 
 
+async def test_what_was_deleted_since_is_not_missed(talk: Talk) -> None:
+    """A stored variable that a later cell deleted is deleted again, and nobody is told that it could not come back."""
+    await talk.run("x, y = 1, 2")
+    await settled(talk)
+    await talk.ask("q", cell("del x\nz = y + 1", "one"), cell("import os; os._exit(1)", "two"), Say("It died."))
+    told = await recover(talk)
+    assert told.missing == []
+    assert told.restored == ["y", "z"]
+    assert await value_of(talk, "('x' in globals(), y, z)") == "(False, 2, 3)"
+
+
 async def test_an_agent_brings_lost_variables_back(talk: Talk) -> None:
     """It is told of the loss and of the way back, and gets what there was."""
     await talk.run("x = [1, 2]")
