@@ -14,12 +14,22 @@ def source(module: str) -> str:
     return (INSIDE / f"{module}.py").read_text()
 
 
+NEEDS = {"checkpoint": ("surroundings",)}
+"""The modules that a module uses by their names."""
+
+
 def call(module: str, expression: str) -> str:
     """An expression for the kernel: the value of `expression` with the module's names, from our own version of it."""
-    made = f"__import__('types').ModuleType('cellwright_{module}')"
-    return f"(lambda module: (exec({source(module)!r}, module.__dict__), module.{expression})[1])({made})"
+    return f"{_made(module)}.{expression}"
 
 
-MODULES = ("checkpoint", "contrast", "inspect", "packages")
+def _made(module: str) -> str:
+    """An expression for the module, with those that it needs in it."""
+    needs = ", ".join(f"{name}={_made(name)}" for name in NEEDS.get(module, ()))
+    filled = f"[module.__dict__.update({needs}), exec({source(module)!r}, module.__dict__), module][2]"
+    return f"(lambda module: {filled})(__import__('types').ModuleType('cellwright_{module}'))"
+
+
+MODULES = ("checkpoint", "contrast", "inspect", "packages", "surroundings")
 for _module in MODULES:  # Read once, when the server starts, and not in its event loop.
     source(_module)

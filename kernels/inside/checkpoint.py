@@ -31,6 +31,9 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+if "surroundings" not in globals():  # Sent along with this source to kernels where Cellwright is not installed.
+    from cellwright.kernels.inside import surroundings
+
 try:
     from cloudpickle import Pickler as _BasePickler
 except ImportError:  # Functions and classes of the notebook are then skipped, and named.
@@ -52,6 +55,9 @@ OF_IPYTHON = re.compile(r"_(|_|__|i|ii|iii|ih|oh|dh|i?\d+|exit_code)|__\w+__|In|
 """Names that IPython makes."""
 
 STATE = "the random generators' state"
+SETTING_BYTES = 1 << 20
+"""The most that one setting may take."""
+
 SHELL = "__import__('IPython').get_ipython()"
 
 
@@ -310,6 +316,20 @@ class _Saver:
         sha256 = self._objects.add(file.getbuffer())
         return {"pickle": sha256, "groups": groups, "state": {"at": at, "buffers": buffers}}
 
+    def _settings(self) -> tuple[dict[str, dict[str, bytes]], list[dict[str, str]]]:
+        """Settings that cells changed, each a pickle of its own; and those that cannot be stored, with the reason."""
+        found: dict[str, dict[str, bytes]] = {}
+        unset = []
+        for kind, values in surroundings.changed().items():
+            for key, value in values.items():
+                file = _Counter(SETTING_BYTES)
+                try:
+                    _Pickler(file, self, lambda _buffer: True).dump(value)
+                    found.setdefault(kind, {})[key] = b"".join(file.kept or [])
+                except Exception as error:
+                    unset.append({"name": surroundings.called(kind, key), "reason": _reason(error)})
+        return found, unset
+
     def save(self) -> dict[str, Any]:
         good: dict[str, Any] = {}
         modules: dict[str, str] = {}
@@ -331,16 +351,19 @@ class _Saver:
                 skipped.append(_skipped(name, value, f"larger than {self._limit:,} bytes"))
                 continue
             except Exception as error:
-                skipped.append(_skipped(name, value, f"{type(error).__name__}: {error}"[:200]))
+                skipped.append(_skipped(name, value, _reason(error)))
                 continue
             good[name] = value
         good = {name: good[name] for name in found if name in good}
         kept = [{"name": name, "type": type(value).__name__} for name, value in good.items()]
         numpy = sys.modules.get("numpy")
+        settings, unset = self._settings()
         state = {
             "execution_count": self.shell.execution_count,
             "random": random.getstate(),
             "numpy": numpy.random.get_state(legacy=False) if numpy is not None else None,
+            "settings": settings,
+            "unset": unset,
         }
         main = self._main(good, state)
         return {
@@ -408,6 +431,10 @@ def _skipped(name: str, value: Any, reason: str) -> dict[str, str]:
     return {"name": name, "type": type(value).__name__, "reason": reason}
 
 
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
+
+
 def _cwd() -> str | None:
     try:
         return os.getcwd()
@@ -431,7 +458,8 @@ def save(folder: str, known: list[str], limit: int | None = None, budget: int | 
 def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = None, rest: bool = True) -> dict[str, Any]:
     """Puts saved variables into the namespace, all or those named; returns what was brought back and what was not.
 
-    The `rest` is what is no variable: the state of the random generators, the working directory, the cells' count.
+    The `rest` is what is no variable: settings, the state of the random generators, the working directory, the cells'
+    count.
 
     Large buffers are mapped copy-on-write: a gigabyte is there at once, and read when it is used.
     """
@@ -450,16 +478,24 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
             parts[number] = load(manifest["parts"][number])
         return parts[number]
 
-    for name, module in manifest["modules"].items():
-        if names is None or name in names:
-            try:
-                shell.user_ns[name] = importlib.import_module(module)
-            except Exception as error:
-                failed.append({"name": name, "reason": f"{type(error).__name__}: {error}"[:200]})
     main = manifest["main"]
+    state: dict[str, Any] = {}
     restored: list[str] = []
     shell.cellwright_part = cellwright_part
     try:
+        if rest:
+            about = main.get("state") or {"at": 0, "buffers": main["buffers"]}
+            try:
+                state = load({"pickle": main["pickle"], **about}, about["at"])["state"]
+            except Exception as error:
+                failed.append({"name": STATE, "reason": _reason(error)})
+            _surround(state, manifest.get("cwd"))  # Modules are found by it, and what is read may go by it.
+        for name, module in manifest["modules"].items():
+            if names is None or name in names:
+                try:
+                    shell.user_ns[name] = importlib.import_module(module)
+                except Exception as error:
+                    failed.append({"name": name, "reason": _reason(error)})
         pending = [group for group in _groups_of(manifest) if names is None or not {*names}.isdisjoint(group["names"])]
         while pending:
             lost = []
@@ -467,7 +503,7 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
                 try:
                     told = load({"pickle": main["pickle"], **group}, group["at"])
                 except Exception as error:
-                    lost.append((group, f"{type(error).__name__}: {error}"[:200]))
+                    lost.append((group, _reason(error)))
                     continue
                 found = {name: value for name, value in told["variables"].items() if names is None or name in names}
                 shell.user_ns.update(found)
@@ -481,14 +517,14 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
                 ]
                 break
             pending = [group for group, _ in lost]  # It may want a name that has come only now.
-        if rest:
-            state = main.get("state") or {"at": 0, "buffers": main["buffers"]}
-            try:
-                _put_back(shell, load({"pickle": main["pickle"], **state}, state["at"])["state"], manifest.get("cwd"))
-            except Exception as error:
-                failed.append({"name": STATE, "reason": f"{type(error).__name__}: {error}"[:200]})
     finally:
         del shell.cellwright_part
+    if state:
+        failed += _surround(state, manifest.get("cwd"))  # Once more: what was imported may have changed it.
+        try:
+            _put_back(shell, state)
+        except Exception as error:  # Another version of Python's, or of NumPy's.
+            failed.append({"name": STATE, "reason": _reason(error)})
     return {"restored": restored, "failed": failed}
 
 
@@ -503,7 +539,25 @@ def _mapped(path: str) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
-def _put_back(shell: Any, state: dict[str, Any], cwd: str | None) -> None:
+def _surround(state: dict[str, Any], cwd: str | None) -> list[dict[str, str]]:
+    """Goes to the working directory, and puts the settings back; returns those that could not be, with the reason."""
+    if cwd is not None:
+        with contextlib.suppress(OSError):
+            os.chdir(cwd)
+    if "settings" not in state:  # An older version stored it.
+        return []
+    told: dict[str, dict[str, Any]] = {}
+    failed = list(state["unset"])
+    for kind, values in state["settings"].items():
+        for key, pickled in values.items():
+            try:
+                told.setdefault(kind, {})[key] = pickle.loads(pickled)  # noqa: S301 (in a kernel, as above)
+            except Exception as error:
+                failed.append({"name": surroundings.called(kind, key), "reason": _reason(error)})
+    return failed + surroundings.put(told)
+
+
+def _put_back(shell: Any, state: dict[str, Any]) -> None:
     count = state.get("execution_count", shell.execution_count)
     if count < shell.execution_count:
         with contextlib.suppress(Exception):  # IPython's history takes each line of a session once.
@@ -511,12 +565,9 @@ def _put_back(shell: Any, state: dict[str, Any], cwd: str | None) -> None:
             shell.history_manager.new_session()
     shell.execution_count = count
     random.setstate(state["random"])
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and state["numpy"] is not None:
-        numpy.random.set_state(state["numpy"])
-    if cwd is not None:
-        with contextlib.suppress(OSError):
-            os.chdir(cwd)
+    if state["numpy"] is not None:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("numpy").random.set_state(state["numpy"])
 
 
 # -- how the server asks, in JSON; `user_expressions` carry it -------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
-from cellwright.kernels.inside import confine, copies, inspect
+from cellwright.kernels.inside import confine, copies, inspect, surroundings
 from cellwright.kernels.inside.bounds import BoundedStream
 from cellwright.kernels.inside.forking import say
 from cellwright.kernels.inside.keeping import Keeping, watch
@@ -72,6 +72,12 @@ class CellwrightKernel(IPythonKernel):
         self.shell.display_formatter.formatters[formatter.format_type] = formatter
         self.shell.display_formatter.active_types = list(self.shell.display_formatter.formatters)
         self.shell_handlers["cellwright_copy_request"] = self.copy_request
+        self.shell.events.register("pre_execute", self._begin)
+
+    def _begin(self) -> None:
+        """Before the first cell, and not before: a spare kernel gets its environment when it is given away."""
+        self.shell.events.unregister("pre_execute", self._begin)
+        surroundings.begin()
 
     async def execute_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
         ours = parent.get("metadata", {}).get("cellwright")

@@ -99,7 +99,7 @@ class Lab:
 
     def ready(self) -> Lab:
         self.page.wait_for_function("window.jupyterapp?.commands.hasCommand('cellwright:show')")
-        # What JupyterLab puts into the main area at its start, be it the launcher, takes the focus, and with it the keys.
+        # What JupyterLab puts into its main area at first, be it the launcher, takes the focus, and with it the keys.
         self.page.wait_for_function("window.jupyterapp.shell.currentWidget?.node.contains(document.activeElement)")
         self.show()
         return self

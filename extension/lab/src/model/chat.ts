@@ -48,6 +48,15 @@ export class ChatModel extends AbstractChatModel {
     this.setReady();
   }
 
+  get messagesInViewport(): number[] {
+    return super.messagesInViewport;
+  }
+
+  /** The page may tell of messages, by their places, that a rewind has taken away by then. */
+  set messagesInViewport(places: number[]) {
+    super.messagesInViewport = places.filter(place => place < this.messages.length);
+  }
+
   createChatContext(): IChatContext {
     return new ChatContext({ model: this });
   }

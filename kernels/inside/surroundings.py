@@ -1,0 +1,343 @@
+"""What a session is beside its variables: environment, search path, options of libraries, filters of warnings.
+
+Only what cells changed is told, by what it was when the kernel began, so that a kernel elsewhere keeps its own. Stands
+alone: its source is sent to kernels where Cellwright is not installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import decimal
+import importlib
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+Values = dict[str, Any]
+"""Settings of one kind by their keys."""
+
+ABSENT = None
+"""The value of what is not there."""
+
+OF_THE_SCREEN = ("backend", "backend_fallback")
+"""Matplotlib's settings that say where it draws: the kernel's matter."""
+
+INLINE = ("figure_formats", "print_figure_kwargs", "close_figures", "rc")
+
+
+def _shell() -> Any:
+    from IPython import get_ipython
+
+    return get_ipython()
+
+
+# -- each kind: read, and written where it is otherwise ---------------------------------------------------------------
+
+
+def _environment() -> Values:
+    return dict(os.environ)
+
+
+def _write_environment(values: Values) -> None:
+    for name, value in values.items():
+        if value is ABSENT:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    if "TZ" in values and hasattr(time, "tzset"):
+        time.tzset()
+
+
+def _python() -> Values:
+    context = decimal.getcontext()
+    names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+    told: Values = {f"decimal.{name}": getattr(context, name) for name in names}
+    return {**told, "decimal.traps": dict(context.traps), "recursion limit": sys.getrecursionlimit()}
+
+
+def _write_python(values: Values) -> None:
+    context = decimal.getcontext()
+    for name, value in values.items():
+        if name == "recursion limit":
+            sys.setrecursionlimit(value)
+        elif name == "decimal.traps":
+            context.traps.update(value)
+        else:
+            setattr(context, name.removeprefix("decimal."), value)
+
+
+def _ipython() -> Values:
+    return dict.fromkeys(sorted(_shell().extension_manager.loaded), True)
+
+
+def _write_ipython(values: Values) -> None:
+    manager = _shell().extension_manager
+    for name, value in values.items():
+        (manager.unload_extension if value is ABSENT else manager.load_extension)(name)
+
+
+def _configured() -> Values:
+    """What `%config` said, also of what is not there yet."""
+    of_classes = [(name, traits) for name, traits in _shell().config.items() if name[:1].isupper()]
+    told = {f"{name}.{trait}": value for name, traits in of_classes for trait, value in dict(traits).items()}
+    return {key: value for key, value in told.items() if type(value).__name__ != "LazyConfigValue"}
+
+
+def _write_configured(values: Values) -> None:
+    from traitlets.config import Config
+
+    for key, value in values.items():
+        name, trait = key.split(".", 1)
+        if value is ABSENT:
+            _shell().config[name].pop(trait, None)
+            continue
+        for configurable in list(_shell().configurables):
+            configurable.update_config(Config({name: {trait: value}}))
+
+
+def _numpy(numpy: Any) -> Values:
+    return {**{f"print {k}": v for k, v in numpy.get_printoptions().items()}, **_named("error", numpy.geterr())}
+
+
+def _write_numpy(values: Values, numpy: Any) -> None:
+    for name, value in values.items():
+        area, key = name.split(" ", 1)
+        (numpy.set_printoptions if area == "print" else numpy.seterr)(**{key: value})
+
+
+def _named(area: str, values: Values) -> Values:
+    return {f"{area} {key}": value for key, value in values.items()}
+
+
+def _pandas(pandas: Any) -> Values:
+    return {key: pandas.get_option(key) for key in _pandas_at_first(pandas)}
+
+
+def _write_pandas(values: Values, pandas: Any) -> None:
+    for key, value in values.items():
+        pandas.set_option(key, value)
+
+
+def _pandas_at_first(pandas: Any) -> Values:
+    config = pandas._config.config
+    known = config._registered_options.items()
+    return {key: option.defval for key, option in known if key not in config._deprecated_options}
+
+
+def _matplotlib(matplotlib: Any) -> Values:
+    return _but_the_screen(matplotlib.rcParams)
+
+
+def _write_matplotlib(values: Values, matplotlib: Any) -> None:
+    dict.update(matplotlib.rcParams, values)  # They were looked at when they were set first.
+
+
+def _matplotlib_at_first(matplotlib: Any) -> Values:
+    return _but_the_screen(matplotlib.rcParamsOrig)
+
+
+def _but_the_screen(parameters: Values) -> Values:
+    return {key: value for key, value in dict.items(parameters) if key not in OF_THE_SCREEN}
+
+
+def _inline(config: Any) -> Values:
+    if not config.InlineBackend.initialized():
+        return {}
+    backend = config.InlineBackend.instance()
+    return {name: getattr(backend, name) for name in INLINE}
+
+
+def _write_inline(values: Values, config: Any) -> None:
+    backend = config.InlineBackend.instance(parent=_shell())
+    for name, value in values.items():
+        setattr(backend, name, value)
+
+
+def _sklearn(sklearn: Any) -> Values:
+    return dict(sklearn.get_config())
+
+
+def _write_sklearn(values: Values, sklearn: Any) -> None:
+    sklearn.set_config(**values)
+
+
+def _plotly(io: Any) -> Values:
+    return {"templates.default": io.templates.default, "renderers.default": io.renderers.default}
+
+
+def _write_plotly(values: Values, io: Any) -> None:
+    for name, value in values.items():
+        getattr(io, name.split(".")[0]).default = value
+
+
+class Kind(NamedTuple):
+    """How settings of one kind are read and written, those of a library where that is imported."""
+
+    called: str
+    module: str
+    read: Callable[..., Values]
+    write: Callable[..., None]
+    at_first: Callable[[Any], Values] = lambda _module: {}
+    """A library's settings when it is imported, as far as it tells; it may be so after the kernel's begin."""
+
+
+KINDS = {
+    "environment": Kind("the environment's", "", _environment, _write_environment),
+    "python": Kind("Python's", "", _python, _write_python),
+    "ipython": Kind("IPython's extension", "", _ipython, _write_ipython),
+    "config": Kind("IPython's configuration", "", _configured, _write_configured),
+    "numpy": Kind("NumPy's", "numpy", _numpy, _write_numpy),
+    "pandas": Kind("pandas's", "pandas", _pandas, _write_pandas, _pandas_at_first),
+    "matplotlib": Kind("Matplotlib's", "matplotlib", _matplotlib, _write_matplotlib, _matplotlib_at_first),
+    "inline": Kind("Matplotlib's inline", "matplotlib_inline.config", _inline, _write_inline),
+    "sklearn": Kind("scikit-learn's", "sklearn", _sklearn, _write_sklearn),
+    "plotly": Kind("Plotly's", "plotly.io", _plotly, _write_plotly),
+}
+"""In the order in which they are put back. Before them comes where modules are found, behind them what is warned of."""
+
+
+def called(kind: str, key: str) -> str:
+    """What a setting is called to users."""
+    return f"{KINDS[kind].called} {key}" if kind in KINDS else key
+
+
+# -- all of them -------------------------------------------------------------------------------------------------------
+
+
+class _Begun(NamedTuple):
+    cwd: str
+    path: list[str]
+    warned: list[Any]
+    settings: dict[str, Values]
+
+
+def begin() -> _Begun:
+    """Notes how the kernel begins, once in its life."""
+    shell = _shell()
+    if getattr(shell, "cellwright_begun", None) is None:
+        found = {name: values for name, values, _ in _read()}
+        shell.cellwright_begun = _Begun(_cwd(), list(sys.path), list(warnings.filters), found)
+    begun: _Begun = shell.cellwright_begun
+    return begun
+
+
+def begun() -> str:
+    """The same, asked by a server, which wants JSON."""
+    begin()
+    return "null"
+
+
+def changed() -> dict[str, Values]:
+    """What cells changed, by kind and key; nothing where it was not known how the kernel began."""
+    began = begin()
+    found = {}
+    for name, now, module in _read():
+        first = _first(began, name, module)
+        found[name] = _apart(first, now if module else {**dict.fromkeys(first, ABSENT), **now})
+    if sys.path != began.path:
+        new = [(at, entry) for at, entry in enumerate(sys.path) if type(entry) is str and entry not in began.path]
+        added = [(at, *_portable(began, entry)) for at, entry in new]
+        gone = [entry for entry in began.path if entry not in sys.path]
+        found["search path"] = {"search path": (added, gone)}
+    if warnings.filters != began.warned:
+        found["warnings"] = {"filters of warnings": list(warnings.filters)}
+    return {name: values for name, values in found.items() if values}
+
+
+def put(told: dict[str, Values]) -> list[dict[str, str]]:
+    """Makes all settings as `changed` told them, and all others as they began.
+
+    Returns what could not be, as `{name, reason}`.
+    """
+    began, failed = begin(), []
+    if "search path" in told or sys.path != began.path:
+        added, gone = told.get("search path", {}).get("search path", ([], []))
+        path = [entry for entry in began.path if entry not in gone]
+        for at, below, entry in added:
+            path.insert(at, os.path.normpath(os.path.join(began.cwd, entry)) if below else entry)
+        sys.path[:] = path
+    for name, kind in KINDS.items():
+        wanted = told.get(name, {})
+        try:
+            module = importlib.import_module(kind.module) if wanted and kind.module else sys.modules.get(kind.module)
+            if module is None and kind.module:
+                continue
+            with _unheard():
+                now = kind.read(*_of(module))
+            others = {} if module else dict.fromkeys(now, ABSENT)
+            target = {**others, **_first(began, name, module), **wanted}
+        except Exception as error:  # A library of another version, or none.
+            failed += [_failure(name, key, error) for key in wanted]
+            continue
+        for key, value in _apart(now, target).items():
+            try:
+                with _unheard():
+                    kind.write({key: value}, *_of(module))
+            except Exception as error:
+                failed.append(_failure(name, key, error))
+    filters = told.get("warnings", {}).get("filters of warnings", began.warned)
+    if filters != warnings.filters:
+        warnings.resetwarnings()  # What was warned of already is forgotten as well.
+        warnings.filters.extend(filters)  # type: ignore[attr-defined]
+    return failed
+
+
+def _failure(name: str, key: str, error: Exception) -> dict[str, str]:
+    return {"name": called(name, key), "reason": f"{type(error).__name__}: {error}"[:200]}
+
+
+def _read() -> Iterator[tuple[str, Values, Any]]:
+    for name, kind in KINDS.items():
+        module = sys.modules.get(kind.module)
+        if module is None and kind.module:
+            continue
+        try:
+            with _unheard():
+                now = kind.read(*_of(module))
+        except Exception:  # noqa: S112 (a library of another version, or half imported)
+            continue
+        yield name, now, module
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Without what a library warns of when it is asked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _of(module: Any) -> list[Any]:
+    return [] if module is None else [module]
+
+
+def _first(began: _Begun, name: str, module: Any) -> Values:
+    """Settings as they were when the kernel began, or when their library was imported."""
+    return began.settings[name] if name in began.settings else KINDS[name].at_first(module)
+
+
+def _apart(first: Values, now: Values) -> Values:
+    return {key: value for key, value in now.items() if key not in first or not _same(first[key], value)}
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except Exception:  # Whatever was set may compare as it likes.
+        return False
+
+
+def _portable(began: _Begun, entry: str) -> tuple[bool, str]:
+    """A place of the search path: whether it is in the folder where the kernel began, and where."""
+    below = os.path.normpath(entry) == began.cwd or entry.startswith(began.cwd + os.sep)
+    return below, os.path.relpath(entry, began.cwd) if below else entry
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.sep

@@ -1,0 +1,131 @@
+"""What a session is beside its variables, and cells change: it comes back with them, and is stored nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import Talk
+from tests.integration.going_back import branch, go, recover, settled, value_of
+
+SET = """
+import decimal, os, sys, time, warnings
+import matplotlib, numpy as np, pandas as pd, sklearn
+import matplotlib.pyplot as plt
+os.environ["REGION"], os.environ["TZ"] = "north", "Asia/Tokyo"
+del os.environ["GIT_PAGER"]
+time.tzset()
+sys.path.insert(0, "lib")
+sys.path.append(os.path.abspath("more"))
+sys.setrecursionlimit(4321)
+decimal.getcontext().prec = 9
+np.set_printoptions(precision=3, suppress=True)
+np.seterr(divide="raise")
+pd.set_option("display.precision", 2, "display.float_format", lambda value: f"{value:.1f} {UNIT}")
+UNIT = "kg"
+matplotlib.rcParams["figure.figsize"] = (3, 2)
+%config InlineBackend.figure_format = "svg"
+%load_ext autoreload
+sklearn.set_config(transform_output="pandas")
+warnings.filterwarnings("ignore", message="I know")
+"""
+OTHERWISE = """
+os.environ.update(REGION="south", MORE="yes", TZ="UTC")
+time.tzset()
+sys.path[:] = [path for path in sys.path if path != "lib"] + ["other"]
+sys.setrecursionlimit(5432)
+decimal.getcontext().prec = 3
+np.set_printoptions(precision=8, suppress=False)
+pd.reset_option("display.precision")
+pd.set_option("display.max_rows", 4, "display.float_format", None)
+matplotlib.rcParams.update({"figure.figsize": (9, 9), "axes.grid": True})
+sklearn.set_config(transform_output="default")
+warnings.simplefilter("error")
+"""
+SETTINGS = """
+{
+    "environment": [__import__("os").environ.get(name) for name in ("REGION", "TZ", "GIT_PAGER", "MORE")],
+    "zone": __import__("time").tzname[0],
+    "path": [p.removeprefix(__import__("os").getcwd()) for p in sys.path[:1] + sys.path[-1:]] + ["other" in sys.path],
+    "limits": [sys.getrecursionlimit(), __import__("decimal").getcontext().prec],
+    "numpy": [np.get_printoptions()["precision"], np.get_printoptions()["suppress"], np.geterr()["divide"]],
+    "pandas": [pd.get_option("display.precision"), pd.get_option("display.max_rows")],
+    "shown": str(pd.Series([1.0])).split()[1:3],
+    "matplotlib": [*matplotlib.rcParams["figure.figsize"], matplotlib.rcParams["axes.grid"]],
+    "sklearn": sklearn.get_config()["transform_output"],
+    "extensions": any("autoreload" in name for name in get_ipython().extension_manager.loaded),
+    "warned": [(action, said and said.pattern) for action, said, *_ in warnings.filters[:1]],
+}
+""".replace("\n", " ")
+
+
+async def settings(talk: Talk) -> dict[str, Any]:
+    kernel = talk.app.kernels.get(talk.session.id)
+    assert kernel is not None
+    return dict(await kernel.evaluate(f"__import__('json').dumps({SETTINGS})"))
+
+
+WANTED = {
+    "environment": ["north", "Asia/Tokyo", None, None],
+    "zone": "JST",
+    "path": ["lib", "/more", False],
+    "limits": [4321, 9],
+    "numpy": [3, True, "raise"],
+    "pandas": [2, 60],
+    "shown": ["1.0", "kg"],
+    "matplotlib": [3.0, 2.0, False],
+    "sklearn": "pandas",
+    "extensions": True,
+    "warned": [["ignore", "I know"]],
+}
+
+
+@pytest.mark.parametrize("kernel", [None, "python3"])
+async def test_settings_come_back(talk: Talk, kernel: str | None) -> None:
+    """Undo, redo, a death, a branch and sleep: by stored variables, in kernels of ours and of ipykernel's."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    if kernel is not None:
+        talk.app.kernels.default_name = kernel
+    await talk.run(SET)
+    assert await settings(talk) == WANTED
+    await talk.run(OTHERWISE)
+    other = await settings(talk)
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert told.variables.means == ["stored"]
+    assert not told.variables.missing
+    assert await settings(talk) == WANTED
+    await go(talk, "redo")
+    assert await settings(talk) == other
+    await go(talk, "undo")
+    child = await branch(talk)
+    await child.run("1")
+    assert await settings(child) == WANTED
+    await talk.run("import os; os._exit(1)")
+    await recover(talk)
+    assert await settings(talk) == WANTED
+    await settled(talk)
+    assert await talk.app.life.hibernate(talk.session.id)
+    await talk.run("plt.plot([1, 2])\nplt.show()")
+    assert await settings(talk) == WANTED
+    [*_, drawn] = await talk.app.cells.document(talk.session.id)
+    assert "image/svg+xml" in str(drawn.outputs)
+
+
+async def test_what_cannot_be_stored_is_named(talk: Talk) -> None:
+    """A setting that no pickle takes is lost by name; one that was never set is not made up."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run(
+        "import threading, functools, pandas as pd\n"
+        "pd.set_option('display.float_format', functools.partial(lambda lock, value: 'x', threading.Lock()))"
+    )
+    await talk.run("n = 1")
+    await settled(talk)
+    told = await go(talk, "undo")
+    [lost] = told.variables.missing
+    assert lost.name == "pandas's display.float_format"
+    assert "pickle" in lost.reason
+    assert await value_of(talk, "pd.get_option('display.float_format')") == "None"
+    await go(talk, "undo")
+    assert await value_of(talk, "__import__('pandas').get_option('display.float_format')") == "None"
