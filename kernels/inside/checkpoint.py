@@ -141,17 +141,26 @@ class _Counter(io.RawIOBase):
             raise _TooLarge
 
 
+_Views = dict[int, tuple[Any, ...]]
+"""Arrays by their ids, and what makes them anew as views of shared memory: shape, type, memory, place in it, steps."""
+
+
 class _Pickler(_BasePickler):
     """Keeps the notebook's functions bound to its namespace, and large tables as parts of their own."""
 
-    def __init__(self, file: Any, saver: _Saver, buffer: Callable[[Any], bool], whole: Any = None) -> None:
+    def __init__(
+        self, file: Any, saver: _Saver, buffer: Callable[[Any], bool], whole: Any = None, views: _Views | None = None
+    ) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffer)
-        self._saver, self._whole = saver, whole
+        self._saver, self._whole, self._views = saver, whole, views or {}
+        self._cells: dict[int, types.CellType] = {}
 
     def reducer_override(self, value: Any) -> Any:
         if value is not self._whole and _is_large_frame(value):
             part = self._saver.part(value)
             return eval, (f"{SHELL}.cellwright_part({part})",)
+        if id(value) in self._views:
+            return type(value), self._views[id(value)]
         if type(value) is _CACHING and not _is_library(value):
             # By its name it would be looked for where it is not yet. What it remembers is not kept.
             about = value.cache_parameters()
@@ -159,8 +168,16 @@ class _Pickler(_BasePickler):
         inherited = getattr(super(), "reducer_override", None)
         reduced = NotImplemented if inherited is None else inherited(value)
         if type(value) is types.FunctionType and isinstance(reduced, tuple):
-            return self._rebound(value, reduced)
+            return self._rebound(value, self._closed(value, reduced))
         return reduced
+
+    def _closed(self, function: types.FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+        """cloudpickle gives each function cells of its own; those over one variable are meant to share it."""
+        if not function.__closure__ or len(reduced) < 2:
+            return reduced
+        make, (*arguments, _), *rest = reduced
+        cells = tuple(self._cells.setdefault(id(cell), types.CellType()) for cell in function.__closure__)
+        return (make, (*arguments, cells), *rest)
 
     def _rebound(self, function: types.FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         """cloudpickle gives a function a private copy of its globals; the notebook's own are meant to be shared."""
@@ -262,7 +279,7 @@ class _Saver:
                     pickle.loads(b"".join(counter.kept), buffers=buffers)  # noqa: S301 (just made here)
             except Exception as error:
                 raise pickle.PicklingError(f"it cannot be read back: {type(error).__name__}: {error}") from error
-        self._held[name] = held
+        self._held[name] = held if (root := _root(value)) is None else [*held, root]
 
     def _groups(self, names: Iterable[str]) -> list[list[str]]:
         """Names of variables that hold something in common, together; those that hold nothing, in the first."""
@@ -288,7 +305,7 @@ class _Saver:
         buffers = self._written(file, value, whole)
         return {"pickle": self._objects.add(file.getbuffer()), "buffers": buffers}
 
-    def _written(self, file: io.BytesIO, value: Any, whole: Any = None) -> list[str]:
+    def _written(self, file: io.BytesIO, value: Any, whole: Any = None, views: _Views | None = None) -> list[str]:
         """Pickles a value to the end of a file; returns the names of its large buffers."""
         buffers: list[str] = []
 
@@ -299,7 +316,7 @@ class _Saver:
             buffers.append(self._objects.add(raw))
             return False
 
-        _Pickler(file, self, out_of_band, whole).dump(value)
+        _Pickler(file, self, out_of_band, whole, views).dump(value)
         return buffers
 
     def _main(self, good: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
@@ -309,7 +326,8 @@ class _Saver:
         for names in self._groups(good):
             at = file.tell()
             self._met = set()
-            buffers = self._written(file, {"variables": {name: good[name] for name in names}})
+            variables = {name: good[name] for name in names}
+            buffers = self._written(file, {"variables": variables}, views=_views(variables.values()))
             groups.append({"at": at, "names": names, "buffers": buffers, "parts": sorted(self._met)})
         at = file.tell()
         buffers = self._written(file, {"state": state})
@@ -379,6 +397,38 @@ class _Saver:
             "sizes": self._objects.sizes,
             "written": sorted(self._objects.written),
         }
+
+
+def _root(value: Any) -> Any:
+    """The array whose memory an array is a view of, itself or another; None for what is none, or is no plain one.
+
+    What pandas holds is not looked at: its tables copy what they share, when one of them is written to.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is None or type(value) is not numpy.ndarray or value.dtype.hasobject or not value.flags.writeable:
+        return None
+    while type(value.base) is numpy.ndarray:
+        value = value.base
+    plain = value.flags.c_contiguous or value.flags.f_contiguous
+    return value if plain and value.flags.writeable and not value.dtype.hasobject else None
+
+
+def _views(values: Iterable[Any]) -> _Views:
+    """Those arrays that share their memory with others of these."""
+    of: dict[int, tuple[Any, dict[int, Any]]] = {}
+    for value in values:
+        if (root := _root(value)) is not None:
+            of.setdefault(id(root), (root, {}))[1][id(value)] = value
+    found: _Views = {}
+    for root, arrays in of.values():
+        # Not a large array for two of its rows.
+        if len(arrays) > 1 and (id(root) in arrays or 2 * sum(a.nbytes for a in arrays.values()) >= root.nbytes):
+            memory = root.ravel(order="K").view("u1")
+            begin = memory.ctypes.data
+            for array in arrays.values():
+                place = array.ctypes.data - begin
+                found[id(array)] = (array.shape, array.dtype, memory, place, array.strides)
+    return found
 
 
 TRACKERS = ("_DYNAMIC_CLASS_TRACKER_BY_ID", "_DYNAMIC_CLASS_TRACKER_BY_CLASS")

@@ -352,6 +352,43 @@ async def test_what_is_made_again_holds_what_is_stored(talk: Talk) -> None:
         assert "others" in lost["second"]
 
 
+SHARED = """
+import numpy as np
+grid = np.arange(120_000.0).reshape(300, 400)
+row, turned, back = grid[7], grid.T, grid[::-1]
+small = np.zeros((2, 3), order="F")
+edge = small[1]
+one, other = (lambda large: (large[1], large[2]))(np.ones((1000, 1000)))
+def counter():
+    n = 0
+    def up():
+        nonlocal n
+        n += 1
+        return n if n > 1 else up()
+    return up, lambda: n
+up, now = counter()
+up()
+"""
+
+
+async def test_what_shares_its_memory(talk: Talk) -> None:
+    """Views of one array are views again, but for two small ones of a large; functions over one variable share it."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run(SHARED)
+    await settled(talk)
+    [stored] = [event for event in await talk.events() if isinstance(event, e.CheckpointCreated)]
+    assert stored.new_bytes < 2_000_000
+    await talk.run("grid = row = turned = back = small = edge = one = other = up = now = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert told.variables.means == ["stored"]
+    assert await value_of(talk, "[float(x) for x in (grid[7, 3], turned[3, 7], back[-8, 3])]") == f"{[2803.0] * 3}"
+    await talk.run("row[3] = -1\nedge[:] = 5\none[0] = 2\nup()")
+    assert await value_of(talk, "[float(x) for x in (grid[7, 3], turned[3, 7], back[-8, 3])]") == f"{[-1.0] * 3}"
+    assert await value_of(talk, "(small[1].tolist(), float(other[0]))") == "([5.0, 5.0, 5.0], 1.0)"
+    assert await value_of(talk, "(now(), up(), now())") == "(3, 4, 4)"
+
+
 async def test_storing_changes_nothing(talk: Talk) -> None:
     """Classes that are alive are the same after a turn's variables were stored, with all that they hold."""
     await talk.run(
