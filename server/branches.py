@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -33,6 +34,7 @@ LEFT_OUT = (
 """What is about the parent alone."""
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+BRANCH = re.compile(r" \(branch(?: \d+)?\)$")
 GONE = -1
 """The incarnation of cells whose variables were lost in the parent: a branch cannot bring them back either."""
 
@@ -96,7 +98,7 @@ class Branches:
         self, parent: Session, way: Way, owner: str, by: str, title: str | None, key: str | None
     ) -> Session:
         child = SessionId(new_id())
-        title = title or f"{parent.title[:180]} (branch)"
+        title = title or await self._named(parent, owner)
         name = slug(title, 32)
         workspace = f"{FOLDER}/{name}-{child[:6]}"
         notebook_path = f"{workspace}/{name}.ipynb"
@@ -123,6 +125,14 @@ class Branches:
         session = await self._t.rows.get(child)
         await self._t.notebooks.save(session)
         return await self._t.rows.get(child)
+
+    async def _named(self, parent: Session, owner: str) -> str:
+        """A title that none of the owner's branches has, without a word more for each generation."""
+        async with postgres.acquired(self._pool) as database:
+            known = {row["title"] for row in await database.fetch(SQL.titles_of_branches, owner)}
+        stem = BRANCH.sub("", parent.title)[:180]
+        numbered = (f"{stem} (branch {number})" for number in itertools.count(2))
+        return next(title for title in itertools.chain([f"{stem} (branch)"], numbered) if title not in known)
 
     def _beside(self, parent: Session, there: Workspace, ran: Sequence[tuple[int, str]]) -> list[LeftOut]:
         """A folder that was there before the session is no snapshot's: what its cells name comes along as it is now.

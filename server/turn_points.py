@@ -17,7 +17,7 @@ from cellwright.server.checkpoints import Checkpoints
 from cellwright.server.domain import Message, MessageId, Session, SessionId, TurnId, TurnRequest, new_id
 from cellwright.server.errors import CellwrightError, NotFound
 from cellwright.server.kernel_life import rests, workspace_of
-from cellwright.server.snapshots import Snapshots
+from cellwright.server.snapshots import Snapshot, Snapshots
 from cellwright.server.store import queries
 from cellwright.server.store.ways import Ways
 from cellwright.server.workbench import Tools
@@ -125,10 +125,11 @@ class TurnPoints:
         session = await self._t.rows.get(session.id)
         way = await self._ways.to(session.id, session.head_turn_id)
         news = await self._ways.news(way)
-        _, saved = await self._snapshots.take(session, workspace_of(self._t.root, session))
+        now, saved = await self._snapshots.take(session, workspace_of(self._t.root, session))
         files = [] if saved is None else [saved]
         ran = await self._ran_since(session.id) or any(kind == "checkpoint.created" for kind, _ in news)
-        told = _in_words(news, files[0] if files else None, ran)
+        known = await self._snapshots.load(session.id, session.workspace_version)
+        told = _in_words(news, _others(known, now) if files else [], ran)
         if not told:
             return session
         turn_id = TurnId(new_id())
@@ -168,7 +169,17 @@ class TurnPoints:
         return connection.runs_of_others > self._of_turn.get(connection, 0) or before != connection.last_variables
 
 
-def _in_words(news: list[tuple[str, dict[str, object]]], files: e.WorkspaceSaved | None, ran: bool) -> str:
+def _others(before: Snapshot, after: Snapshot) -> list[str]:
+    """Files that are new, gone or otherwise, by their names; those that are left out of both cannot be told apart."""
+    held = [{name: file.sha256 for name, file in snapshot.files.items()} for snapshot in (before, after)]
+    return sorted({name for name, _ in held[0].items() ^ held[1].items()}) or ["files"]
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+
+
+def _in_words(news: list[tuple[str, dict[str, object]]], files: list[str], ran: bool) -> str:
     """What the user did by themselves, in a line; empty for nothing."""
     cells = {
         str(edit["cell_id"])
@@ -176,14 +187,14 @@ def _in_words(news: list[tuple[str, dict[str, object]]], files: e.WorkspaceSaved
         if kind == "cells.edited" and told.get("author") == "user"
         for edit in told["edits"]  # type: ignore[attr-defined]
     }
-    uploads = [told["artifact"]["name"] for kind, told in news if kind == "file.uploaded"]  # type: ignore[index]
+    uploads = [str(told["artifact"]["name"]) for kind, told in news if kind == "file.uploaded"]  # type: ignore[index]
     parts = []
     if cells:
         parts.append(f"changed {len(cells)} cell{'s' if len(cells) > 1 else ''} of the notebook")
     if uploads:
-        parts.append(f"uploaded {', '.join(map(str, uploads[:5]))}{' and more' if len(uploads) > 5 else ''}")
-    elif files is not None:
-        parts.append("changed files")
+        parts.append(f"uploaded {_listed(uploads)}")
+    elif files:
+        parts.append(f"changed {_listed(files)}")
     if ran:
         parts.append("ran code in the kernel")
     if any(kind.startswith("message.") for kind, _ in news):

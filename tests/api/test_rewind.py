@@ -113,6 +113,9 @@ def test_a_branch(jupyter: JupyterServer, talked: str) -> None:
         "API (branch)",
     )
     assert seen(jupyter, "other-way") == first
+    grandchild = jupyter.call("POST", "/sessions/other-way/branch", json={"from_turn": 1})
+    assert grandchild["title"] == "API (branch 2)"
+    jupyter.call("DELETE", f"/sessions/{grandchild['id']}")
     ran = jupyter.call("POST", "/sessions/other-way/execute", json={"source": "x + 10"})
     assert ran["outputs"][0]["data"]["text/plain"] == "11"
     assert jupyter.http.post(f"/sessions/{talked}/branch", json={"key": "other-way"}).status_code == 409

@@ -96,7 +96,7 @@ async def test_what_the_user_did_is_kept(talk: Talk) -> None:
     await go(talk, "redo")
     after = await look(talk)
     assert (after.files, after.cells, after.variables) == (before.files, before.cells, {"a": "2", "b": "7"})
-    assert after.messages[-1] == "(I changed files, ran code in the kernel.)"
+    assert after.messages[-1] == "(I changed mine.txt, ran code in the kernel.)"
 
 
 async def test_a_file_given_for_a_question_stays(talk: Talk) -> None:

@@ -158,6 +158,9 @@ LIMIT 1000;
 -- name: hibernated
 SELECT count(*) FROM sessions WHERE status = 'hibernated';
 
+-- name: titles_of_branches
+SELECT title FROM sessions WHERE owner = $1 AND parent_session_id IS NOT NULL;
+
 -- name: set_parent
 UPDATE sessions SET parent_session_id = $2, parent_turn = $3 WHERE id = $1;
 
