@@ -48,13 +48,11 @@ export class ChatModel extends AbstractChatModel {
     this.setReady();
   }
 
-  get messagesInViewport(): number[] {
-    return super.messagesInViewport;
-  }
-
-  /** The page may tell of messages, by their places, that a rewind has taken away by then. */
-  set messagesInViewport(places: number[]) {
-    super.messagesInViewport = places.filter(place => place < this.messages.length);
+  /** Messages that are gone are not unread any more: the base class would look them up by their places, and fail. */
+  messagesDeleted(index: number, count: number): void {
+    const unread = this.unreadMessages; // Its own list, and no copy.
+    unread.splice(0, unread.length, ...unread.filter(place => place < this.messages.length - count));
+    super.messagesDeleted(index, count);
   }
 
   createChatContext(): IChatContext {
