@@ -13,6 +13,7 @@ import contextlib
 import datetime as dt
 import enum
 import functools
+import gc
 import hashlib
 import importlib
 import io
@@ -272,7 +273,8 @@ class _Saver:
             raise
         self._spend(counter.count)
         held = _shareable(pickler.memo.copy())
-        tried = not self._mentioned and any(type(one).__module__.split(".")[0] not in PLAIN for one in (value, *held))
+        kinds = {type(value), *map(type, held)}
+        tried = not self._mentioned and any(kind.__module__.split(".")[0] not in PLAIN for kind in kinds)
         if tried and counter.kept is not None:
             try:
                 with _classes_of_its_own():
@@ -287,17 +289,19 @@ class _Saver:
         of: dict[int, list[str]] = {}
         plain: list[str] = []
         for name in names:
-            group = found[name] = [name] if self._held.get(name) else plain
+            held = {*map(id, self._held.get(name, ()))}
+            group = found[name] = [name] if held else plain
             if group is plain:
                 plain.append(name)
-            for held in self._held.get(name, ()):
-                other = of.setdefault(id(held), group)
+            for common in held & of.keys():
+                other = of[common]
                 while other is not found[other[0]]:  # It went into another meanwhile.
                     other = found[other[0]]
                 if other is not group:
                     small, group = sorted((other, group), key=len)
                     group += small
                     found.update(dict.fromkeys(small, group))
+            of.update(dict.fromkeys(held, group))
         return list({id(group): group for group in (plain, *found.values()) if group}.values())
 
     def _pickled(self, value: Any, whole: Any = None) -> dict[str, Any]:
@@ -447,16 +451,13 @@ def _shareable(memo: dict[int, tuple[int, Any]]) -> list[Any]:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         by_name += (numpy.dtype, numpy.ufunc)
-    known: dict[type, bool] = dict.fromkeys(NEVER_SHARED, False)
-    found = []
-    for _, held in memo.values():
-        kind = type(held)
-        if kind not in known:
-            known[kind] = not issubclass(kind, by_name)
-        named = kind is types.FunctionType or issubclass(kind, type)
-        if known[kind] and not (named and held.__module__ != "__main__"):  # Those are there by their names.
-            found.append(held)
-    return found
+    held = [one for _, one in memo.values()]
+    kinds = {*map(type, held)}
+    never = {kind for kind in kinds if kind in NEVER_SHARED or issubclass(kind, by_name)}
+    named = {kind for kind in kinds if kind is types.FunctionType or issubclass(kind, type)}  # If they are a module's.
+    return [
+        one for one in held if (kind := type(one)) not in never and (kind not in named or one.__module__ == "__main__")
+    ]
 
 
 @contextlib.contextmanager
@@ -475,6 +476,18 @@ def _classes_of_its_own() -> Iterator[None]:
     finally:
         for name, tracker in alive.items():
             setattr(cloudpickle, name, tracker)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """While hundreds of thousands of objects are made on purpose, Python would look for garbage among them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _skipped(name: str, value: Any, reason: str) -> dict[str, str]:
@@ -500,7 +513,8 @@ def save(folder: str, known: list[str], limit: int | None = None, budget: int | 
     """
     began = time.perf_counter()
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    manifest = _Saver(_shell(), _Objects(folder, set(known)), limit, budget).save()
+    with _without_collection():
+        manifest = _Saver(_shell(), _Objects(folder, set(known)), limit, budget).save()
     manifest["seconds"] = round(time.perf_counter() - began, 4)
     return manifest
 
