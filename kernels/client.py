@@ -162,11 +162,17 @@ class KernelConnection:
         """Asks for the variables now, as soon as the kernel is not busy; raises KernelUnreachable."""
         self.last_variables = await self.evaluate(injected.call("inspect", "told()"), timeout_s=ANSWER_S)
 
+    async def note_begin(self) -> None:
+        """Has the kernel note how it begins, if it has not; ours do by themselves. Raises KernelUnreachable."""
+        if not self.ours:
+            await self.evaluate(injected.call("surroundings", "begun()"))
+
     def ask_variables(self) -> None:
         """Learns the variables of a kernel that others started, in the background."""
 
         async def ask() -> None:
             with contextlib.suppress(KernelUnreachable, KernelDied):
+                await self.note_begin()
                 await self.learn_variables()
 
         self._tasks.append(asyncio.create_task(ask(), name="variables"))

@@ -57,6 +57,8 @@ async def restore(
 ) -> dict[str, Any]:
     """Puts the variables of a manifest, whose objects lie in `folder`, into the namespace: all, or those named.
 
+    Only the objects that are needed for them have to be there.
+
     Returns `{"restored": [name], "failed": [{name, reason}]}`; raises KernelUnreachable.
     """
     chosen = None if names is None else list(names)
@@ -64,7 +66,7 @@ async def restore(
         return dict(await _ask(connection, "restore", folder=str(folder), manifest=manifest, names=chosen))
     there = await _ask(connection, "temporary")
     try:
-        for name in manifest["sizes"]:
+        for name in [name for name in manifest["sizes"] if (folder / name).exists()]:
             for start in range(0, max(1, manifest["sizes"][name]), CHUNK_BYTES):
                 data = base64.b64encode(await asyncio.to_thread(_read, folder / name, start)).decode()
                 await _ask(connection, "write", folder=there, name=name, data=data)

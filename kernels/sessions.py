@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from cellwright.kernels import copies, injected
+from cellwright.kernels import copies
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.copies import CopyRefused, SleepingCopy
 from cellwright.kernels.errors import KernelNotStarted
@@ -125,8 +125,7 @@ class SessionKernels:
                 )
             if self.remote:
                 await self._enter(connection, cwd)
-            if not connection.ours:  # Ours notes it by itself.
-                await connection.evaluate(injected.call("surroundings", "begun()"))
+            await connection.note_begin()
             return connection
         except Exception as error:
             await self._abandon(kernel_id)

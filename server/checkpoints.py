@@ -144,6 +144,7 @@ class Checkpoints:
         ]
         flat = [name for group in chosen for name in group]
         if not flat:
+            await self.restore(connection, checkpoint, [])  # Cells drew from chance, and may have changed settings.
             return {}
         await connection.evaluate(injected.call("contrast", f"set_aside({flat!r})"), RENEW_S)
         await self.restore(connection, checkpoint, flat)
@@ -157,7 +158,7 @@ class Checkpoints:
         folder = self._folder / new_id()
         try:
             await asyncio.to_thread(folder.mkdir, mode=0o700)
-            for sha256 in checkpoint.manifest["sizes"]:
+            for sha256 in _needed(checkpoint.manifest, names):
                 try:
                     await self._artifacts.objects.fetch(Sha256(sha256), folder / sha256)
                 except KeyError:
@@ -166,8 +167,9 @@ class Checkpoints:
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         types = {kept["name"]: kept["type"] for kept in checkpoint.manifest["kept"]}
+        types |= dict.fromkeys(checkpoint.manifest["modules"], "module")
         failed = [
-            Skipped(name=f["name"], type=types.get(f["name"], "module"), reason=f["reason"]) for f in told["failed"]
+            Skipped(name=f["name"], type=types.get(f["name"], "setting"), reason=f["reason"]) for f in told["failed"]
         ]
         return Restored(names=told["restored"], missing=[*checkpoint.skipped, *failed])
 
@@ -203,13 +205,21 @@ def _groups(manifest: dict[str, Any], names: Collection[str]) -> list[tuple[list
     main, sizes = manifest["main"], manifest["sizes"]
     if "groups" not in main:
         return [([*names], 0)]
-    ends = [group["at"] for group in main["groups"][1:]] + [main["state"]["at"]]
+    ends = [*(group["at"] for group in main["groups"]), main["state"]["at"]][1:]
     found = []
     for group, end in zip(main["groups"], ends, strict=True):
         parts = [manifest["parts"][number] for number in group["parts"]]
         objects = [*group["buffers"], *(o for part in parts for o in (part["pickle"], *part["buffers"]))]
         found.append((group["names"], end - group["at"] + sum(sizes[sha256] for sha256 in objects)))
     return found
+
+
+def _needed(manifest: dict[str, Any], names: Collection[str] | None) -> list[str]:
+    """The objects that hold the variables, all or those named; at least what is beside them."""
+    main = manifest["main"]
+    if names is None or names or "groups" not in main:
+        return list(manifest["sizes"])
+    return [main["pickle"], *main["state"]["buffers"]]
 
 
 def _verified(path: Path, sha256: str) -> int:

@@ -154,11 +154,12 @@ class KernelLife:
     async def recovery(self, session: Session, again: Again) -> Plan:
         """What brings back what a kernel that was lost held: the last stored variables, and what the cells since made.
 
-        What was made after the loss is made again as well. Raises Conflict where nothing was lost, or nothing of it can
+        What was made after the loss is made again as well; so it is with what was not stored when the session fell
+        asleep. Raises Conflict where nothing was lost, or nothing of it can
         be brought back.
         """
         way = await self._ways.now(session)
-        if not (await self._ways.lives(way)).lost:
+        if not (await self._ways.lives(way, through_death=True)).lost:
             raise Conflict("The kernel has lost nothing.")
         plan = await self._revival.plan(session, workspace_of(self._root, session), way, again, through_death=True)
         if plan.empty:

@@ -250,7 +250,7 @@ class Revival:
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         stale: dict[str, list[str]] = {}
         again = ""
-        if checkpoint is not None and restored and plan.since:
+        if checkpoint is not None and plan.since:
             # To make one name again, others had to be made as they were before, and chance was drawn from.
             touched = {name for run in plan.runs[: plan.since] for name in plan.reached[run.execution_id].names.touches}
             made = await _there(connection) & plan.wanted.keys()

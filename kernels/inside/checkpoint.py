@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import datetime as dt
 import enum
 import functools
@@ -150,14 +151,21 @@ class _Pickler(_BasePickler):
     """Keeps the notebook's functions bound to its namespace, and large tables as parts of their own."""
 
     def __init__(
-        self, file: Any, saver: _Saver, buffer: Callable[[Any], bool], whole: Any = None, views: _Views | None = None
+        self,
+        file: Any,
+        saver: _Saver,
+        buffer: Callable[[Any], bool],
+        whole: Any = None,
+        views: _Views | None = None,
+        *,
+        parts: bool = True,
     ) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffer)
-        self._saver, self._whole, self._views = saver, whole, views or {}
+        self._saver, self._whole, self._views, self._parts = saver, whole, views or {}, parts
         self._cells: dict[int, types.CellType] = {}
 
     def reducer_override(self, value: Any) -> Any:
-        if value is not self._whole and _is_large_frame(value):
+        if self._parts and value is not self._whole and _is_large_frame(value):
             part = self._saver.part(value)
             return eval, (f"{SHELL}.cellwright_part({part})",)
         if id(value) in self._views:
@@ -166,6 +174,13 @@ class _Pickler(_BasePickler):
             # By its name it would be looked for where it is not yet. What it remembers is not kept.
             about = value.cache_parameters()
             return _CACHING, (value.__wrapped__, about["maxsize"], about["typed"], functools._CacheInfo), vars(value)
+        if type(value) is functools.cached_property:  # Python 3.11's holds a lock, and no class with one would pickle.
+            return functools.cached_property, (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and type(value) is numpy.memmap and type(value.base) is mmap.mmap and value.filename:
+            mode = "r+" if value.mode == "w+" else value.mode
+            order = "C" if value.flags.c_contiguous else "F"
+            return numpy.memmap, (str(value.filename), value.dtype, mode, value.offset, value.shape, order)
         inherited = getattr(super(), "reducer_override", None)
         reduced = NotImplemented if inherited is None else inherited(value)
         if type(value) is types.FunctionType and isinstance(reduced, tuple):
@@ -346,8 +361,11 @@ class _Saver:
             for key, value in values.items():
                 file = _Counter(SETTING_BYTES)
                 try:
-                    _Pickler(file, self, lambda _buffer: True).dump(value)
+                    _Pickler(file, self, lambda _buffer: True, parts=False).dump(value)
                     found.setdefault(kind, {})[key] = b"".join(file.kept or [])
+                except _TooLarge:
+                    reason = f"larger than {SETTING_BYTES:,} bytes"
+                    unset.append({"name": surroundings.called(kind, key), "reason": reason})
                 except Exception as error:
                     unset.append({"name": surroundings.called(kind, key), "reason": _reason(error)})
         return found, unset
@@ -383,7 +401,7 @@ class _Saver:
         state = {
             "execution_count": self.shell.execution_count,
             "random": random.getstate(),
-            "numpy": numpy.random.get_state(legacy=False) if numpy is not None else None,
+            "numpy": pickle.dumps(numpy.random.get_state(legacy=False)) if numpy is not None else None,
             "settings": settings,
             "unset": unset,
         }
@@ -425,8 +443,8 @@ def _views(values: Iterable[Any]) -> _Views:
             of.setdefault(id(root), (root, {}))[1][id(value)] = value
     found: _Views = {}
     for root, arrays in of.values():
-        # Not a large array for two of its rows.
-        if len(arrays) > 1 and (id(root) in arrays or 2 * sum(a.nbytes for a in arrays.values()) >= root.nbytes):
+        # Not a large array for two of its rows: together they take as much as it does.
+        if len(arrays) > 1 and (id(root) in arrays or sum(a.nbytes for a in arrays.values()) >= root.nbytes):
             memory = root.ravel(order="K").view("u1")
             begin = memory.ctypes.data
             for array in arrays.values():
@@ -528,6 +546,7 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
     Large buffers are mapped copy-on-write: a gigabyte is there at once, and read when it is used.
     """
     shell = _shell()
+    surroundings.begin()
     failed: list[dict[str, str]] = []
     parts: dict[int, Any] = {}
 
@@ -553,7 +572,7 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
                 state = load({"pickle": main["pickle"], **about}, about["at"])["state"]
             except Exception as error:
                 failed.append({"name": STATE, "reason": _reason(error)})
-            _surround(state, manifest.get("cwd"))  # Modules are found by it, and what is read may go by it.
+            _surround(shell, state, manifest.get("cwd"), surroundings.put_places)  # Modules are found by it.
         for name, module in manifest["modules"].items():
             if names is None or name in names:
                 try:
@@ -584,7 +603,7 @@ def restore(folder: str, manifest: dict[str, Any], names: list[str] | None = Non
     finally:
         del shell.cellwright_part
     if state:
-        failed += _surround(state, manifest.get("cwd"))  # Once more: what was imported may have changed it.
+        failed += _surround(shell, state, manifest.get("cwd"), surroundings.put)
         try:
             _put_back(shell, state)
         except Exception as error:  # Another version of Python's, or of NumPy's.
@@ -603,22 +622,30 @@ def _mapped(path: str) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
-def _surround(state: dict[str, Any], cwd: str | None) -> list[dict[str, str]]:
-    """Goes to the working directory, and puts the settings back; returns those that could not be, with the reason."""
+def _surround(
+    shell: Any, state: dict[str, Any], cwd: str | None, put: Callable[[dict[str, Any]], list[dict[str, str]]]
+) -> list[dict[str, str]]:
+    """Goes to the working directory, and puts settings back; returns those that could not be, with the reason.
+
+    What was read from a pickle once is not read again: a filter of warnings is over the class that is alive.
+    """
     if cwd is not None:
         with contextlib.suppress(OSError):
             os.chdir(cwd)
     if "settings" not in state:  # An older version stored it.
         return []
+    known: dict[bytes, Any] = getattr(shell, "cellwright_settings", {})
+    shell.cellwright_settings = now = {}
     told: dict[str, dict[str, Any]] = {}
     failed = list(state["unset"])
     for kind, values in state["settings"].items():
         for key, pickled in values.items():
             try:
-                told.setdefault(kind, {})[key] = pickle.loads(pickled)  # noqa: S301 (in a kernel, as above)
+                now[pickled] = known[pickled] if pickled in known else pickle.loads(pickled)  # noqa: S301 (as above)
+                told.setdefault(kind, {})[key] = copy.deepcopy(now[pickled])
             except Exception as error:
                 failed.append({"name": surroundings.called(kind, key), "reason": _reason(error)})
-    return failed + surroundings.put(told)
+    return failed + put(told)
 
 
 def _put_back(shell: Any, state: dict[str, Any]) -> None:
@@ -629,9 +656,10 @@ def _put_back(shell: Any, state: dict[str, Any]) -> None:
             shell.history_manager.new_session()
     shell.execution_count = count
     random.setstate(state["random"])
-    if state["numpy"] is not None:
-        with contextlib.suppress(ImportError):
-            importlib.import_module("numpy").random.set_state(state["numpy"])
+    drawn = state["numpy"]
+    if drawn is not None:
+        drawn = pickle.loads(drawn) if type(drawn) is bytes else drawn  # noqa: S301 (as above)
+        importlib.import_module("numpy").random.set_state(drawn)
 
 
 # -- how the server asks, in JSON; `user_expressions` carry it -------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import json
 import os
 import random
@@ -78,6 +79,8 @@ class CellwrightKernel(IPythonKernel):
         """Before the first cell, and not before: a spare kernel gets its environment when it is given away."""
         self.shell.events.unregister("pre_execute", self._begin)
         surroundings.begin()
+        if not hasattr(self.shell, "cellwright_context"):
+            self.shell.cellwright_context, self.shell.cellwright_of_the_kernel = {}, set(contextvars.copy_context())
 
     async def execute_request(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
         ours = parent.get("metadata", {}).get("cellwright")
@@ -107,6 +110,12 @@ class CellwrightKernel(IPythonKernel):
         """Makes a sleeping copy of this process, between two cells; the reply says how that went."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[dict[str, Any]] = loop.create_future()
+        of_the_kernel = getattr(self.shell, "cellwright_of_the_kernel", None)
+        if (
+            of_the_kernel is not None
+        ):  # NumPy's ways to print, and to take errors, are there: a thread's, not a process's.
+            held = contextvars.copy_context().items()
+            self.shell.cellwright_context = {var: value for var, value in held if var not in of_the_kernel}
         path = str(parent["content"]["path"])
 
         def make() -> None:
@@ -295,6 +304,8 @@ def run(app: CellwrightKernelApp, ready: Callable[[], None] = lambda: None) -> N
 def _resume(old: CellwrightKernelApp, resumed: copies.Resumed) -> tuple[CellwrightKernelApp, Callable[[], None]]:
     """A new application around the old shell: the namespace, what was shown and counted, the user's hooks."""
     shell = old.shell
+    for variable, value in getattr(shell, "cellwright_context", {}).items():
+        variable.set(value)  # What handles requests begins in this context.
     before = copies.descriptors()
     CellwrightKernelApp.clear_instance()
     CellwrightKernel.clear_instance()

@@ -7,6 +7,7 @@ alone: its source is sent to kernels where Cellwright is not installed.
 from __future__ import annotations
 
 import contextlib
+import copy
 import decimal
 import importlib
 import os
@@ -25,6 +26,7 @@ ABSENT = None
 OF_THE_SCREEN = ("backend", "backend_fallback")
 """Matplotlib's settings that say where it draws: the kernel's matter."""
 
+RELOADING = ("enabled", "check_all", "autoload_obj")
 INLINE = ("figure_formats", "print_figure_kwargs", "close_figures", "rc")
 
 
@@ -79,6 +81,33 @@ def _write_ipython(values: Values) -> None:
         (manager.unload_extension if value is ABSENT else manager.load_extension)(name)
 
 
+def _interactive() -> Values:
+    """What magics of IPython's own say, and keep here and there."""
+    shell = _shell()
+    told = {
+        "ast_node_interactivity": shell.ast_node_interactivity,
+        "%precision": shell.display_formatter.formatters["text/plain"].float_precision,
+        "%xmode": shell.InteractiveTB.mode,
+    }
+    reloader = getattr(shell.magics_manager.registry.get("AutoreloadMagics"), "_reloader", None)
+    if reloader is not None:
+        told["%autoreload"] = {name: getattr(reloader, name) for name in RELOADING if hasattr(reloader, name)}
+    return told
+
+
+def _write_interactive(values: Values) -> None:
+    shell = _shell()
+    for name, value in values.items():
+        if name == "ast_node_interactivity":
+            shell.ast_node_interactivity = value
+        elif name == "%precision":
+            shell.display_formatter.formatters["text/plain"].float_precision = value
+        elif name == "%xmode":
+            shell.InteractiveTB.set_mode(value)
+        elif value is not ABSENT:
+            vars(shell.magics_manager.registry["AutoreloadMagics"]._reloader).update(value)
+
+
 def _configured() -> Values:
     """What `%config` said, also of what is not there yet."""
     of_classes = [(name, traits) for name, traits in _shell().config.items() if name[:1].isupper()]
@@ -98,8 +127,27 @@ def _write_configured(values: Values) -> None:
             configurable.update_config(Config({name: {trait: value}}))
 
 
+NUMPY: dict[str, Values] = {
+    "print": {
+        "edgeitems": 3,
+        "threshold": 1000,
+        "precision": 8,
+        "linewidth": 75,
+        "floatmode": "maxprec",
+        "sign": "-",
+        "suppress": False,
+        "nanstr": "nan",
+        "infstr": "inf",
+        "formatter": None,
+        "legacy": False,
+        "override_repr": None,
+    },
+    "error": {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"},
+}
+
+
 def _numpy(numpy: Any) -> Values:
-    return {**{f"print {k}": v for k, v in numpy.get_printoptions().items()}, **_named("error", numpy.geterr())}
+    return _named({"print": numpy.get_printoptions(), "error": numpy.geterr()})
 
 
 def _write_numpy(values: Values, numpy: Any) -> None:
@@ -108,8 +156,8 @@ def _write_numpy(values: Values, numpy: Any) -> None:
         (numpy.set_printoptions if area == "print" else numpy.seterr)(**{key: value})
 
 
-def _named(area: str, values: Values) -> Values:
-    return {f"{area} {key}": value for key, value in values.items()}
+def _named(areas: dict[str, Values]) -> Values:
+    return {f"{area} {key}": value for area, values in areas.items() for key, value in values.items()}
 
 
 def _pandas(pandas: Any) -> Values:
@@ -160,17 +208,20 @@ def _sklearn(sklearn: Any) -> Values:
     return dict(sklearn.get_config())
 
 
+def _sklearn_at_first(sklearn: Any) -> Values:
+    return dict(sklearn._config._global_config)
+
+
 def _write_sklearn(values: Values, sklearn: Any) -> None:
     sklearn.set_config(**values)
 
 
-def _plotly(io: Any) -> Values:
-    return {"templates.default": io.templates.default, "renderers.default": io.renderers.default}
+def _plotly(templates: Any) -> Values:
+    return {"templates.default": templates.templates.default}
 
 
-def _write_plotly(values: Values, io: Any) -> None:
-    for name, value in values.items():
-        getattr(io, name.split(".")[0]).default = value
+def _write_plotly(values: Values, templates: Any) -> None:
+    templates.templates.default = values["templates.default"]
 
 
 class Kind(NamedTuple):
@@ -181,20 +232,23 @@ class Kind(NamedTuple):
     read: Callable[..., Values]
     write: Callable[..., None]
     at_first: Callable[[Any], Values] = lambda _module: {}
-    """A library's settings when it is imported, as far as it tells; it may be so after the kernel's begin."""
+    """A library's settings when it is imported, as far as is known; it may be so after the kernel's begin."""
 
 
 KINDS = {
     "environment": Kind("the environment's", "", _environment, _write_environment),
     "python": Kind("Python's", "", _python, _write_python),
     "ipython": Kind("IPython's extension", "", _ipython, _write_ipython),
+    "interactive": Kind("IPython's", "", _interactive, _write_interactive),
     "config": Kind("IPython's configuration", "", _configured, _write_configured),
-    "numpy": Kind("NumPy's", "numpy", _numpy, _write_numpy),
+    "numpy": Kind("NumPy's", "numpy", _numpy, _write_numpy, lambda _numpy: _named(NUMPY)),
     "pandas": Kind("pandas's", "pandas", _pandas, _write_pandas, _pandas_at_first),
     "matplotlib": Kind("Matplotlib's", "matplotlib", _matplotlib, _write_matplotlib, _matplotlib_at_first),
     "inline": Kind("Matplotlib's inline", "matplotlib_inline.config", _inline, _write_inline),
-    "sklearn": Kind("scikit-learn's", "sklearn", _sklearn, _write_sklearn),
-    "plotly": Kind("Plotly's", "plotly.io", _plotly, _write_plotly),
+    "sklearn": Kind("scikit-learn's", "sklearn", _sklearn, _write_sklearn, _sklearn_at_first),
+    "plotly": Kind(
+        "Plotly's", "plotly.io._templates", _plotly, _write_plotly, lambda _: {"templates.default": "plotly"}
+    ),
 }
 """In the order in which they are put back. Before them comes where modules are found, behind them what is warned of."""
 
@@ -218,7 +272,7 @@ def begin() -> _Begun:
     """Notes how the kernel begins, once in its life."""
     shell = _shell()
     if getattr(shell, "cellwright_begun", None) is None:
-        found = {name: values for name, values, _ in _read()}
+        found = {name: _copied(values) for name, values, _ in _read()}
         shell.cellwright_begun = _Begun(_cwd(), list(sys.path), list(warnings.filters), found)
     begun: _Begun = shell.cellwright_begun
     return begun
@@ -237,14 +291,26 @@ def changed() -> dict[str, Values]:
     for name, now, module in _read():
         first = _first(began, name, module)
         found[name] = _apart(first, now if module else {**dict.fromkeys(first, ABSENT), **now})
+    for name, value in found["environment"].items():
+        found["environment"][name] = _around(began.settings["environment"].get(name), value)
     if sys.path != began.path:
-        new = [(at, entry) for at, entry in enumerate(sys.path) if type(entry) is str and entry not in began.path]
-        added = [(at, *_portable(began, entry)) for at, entry in new]
-        gone = [entry for entry in began.path if entry not in sys.path]
-        found["search path"] = {"search path": (added, gone)}
+        path = [_portable(began, entry) for entry in sys.path if type(entry) is str]
+        found["search path"] = {"search path": (len(began.path), path)}
     if warnings.filters != began.warned:
         found["warnings"] = {"filters of warnings": list(warnings.filters)}
     return {name: values for name, values in found.items() if values}
+
+
+def put_places(told: dict[str, Values]) -> list[dict[str, str]]:
+    """Puts back where modules are found and what they are told when they are imported: search path and environment."""
+    began = begin()
+    of, path = told.get("search path", {}).get("search path", (len(began.path), [*range(len(began.path))]))
+    here = of == len(began.path)
+    entries = [_entry(began, entry) for entry in path if here or type(entry) is not int]
+    wanted = entries if here else entries + began.path  # Another machine's begins elsewhere.
+    if sys.path != wanted:
+        sys.path[:] = wanted
+    return _put(began, "environment", told.get("environment", {}))
 
 
 def put(told: dict[str, Values]) -> list[dict[str, str]]:
@@ -252,36 +318,39 @@ def put(told: dict[str, Values]) -> list[dict[str, str]]:
 
     Returns what could not be, as `{name, reason}`.
     """
-    began, failed = begin(), []
-    if "search path" in told or sys.path != began.path:
-        added, gone = told.get("search path", {}).get("search path", ([], []))
-        path = [entry for entry in began.path if entry not in gone]
-        for at, below, entry in added:
-            path.insert(at, os.path.normpath(os.path.join(began.cwd, entry)) if below else entry)
-        sys.path[:] = path
-    for name, kind in KINDS.items():
-        wanted = told.get(name, {})
-        try:
-            module = importlib.import_module(kind.module) if wanted and kind.module else sys.modules.get(kind.module)
-            if module is None and kind.module:
-                continue
-            with _unheard():
-                now = kind.read(*_of(module))
-            others = {} if module else dict.fromkeys(now, ABSENT)
-            target = {**others, **_first(began, name, module), **wanted}
-        except Exception as error:  # A library of another version, or none.
-            failed += [_failure(name, key, error) for key in wanted]
-            continue
-        for key, value in _apart(now, target).items():
-            try:
-                with _unheard():
-                    kind.write({key: value}, *_of(module))
-            except Exception as error:
-                failed.append(_failure(name, key, error))
+    failed = put_places(told)
+    began = begin()
+    for name in KINDS:
+        failed += _put(began, name, told.get(name, {})) if name != "environment" else []
     filters = told.get("warnings", {}).get("filters of warnings", began.warned)
     if filters != warnings.filters:
         warnings.resetwarnings()  # What was warned of already is forgotten as well.
         warnings.filters.extend(filters)  # type: ignore[attr-defined]
+    return failed
+
+
+def _put(began: _Begun, name: str, wanted: Values) -> list[dict[str, str]]:
+    """Makes settings of one kind as wanted, and all others of it as they began."""
+    kind, failed = KINDS[name], []
+    try:
+        module = importlib.import_module(kind.module) if wanted and kind.module else sys.modules.get(kind.module)
+        if module is None and kind.module:
+            return []
+        with _unheard():
+            now = kind.read(*_of(module))
+        others = {} if module else dict.fromkeys(now, ABSENT)
+        target = {**others, **_first(began, name, module), **wanted}
+    except Exception as error:  # A library of another version, or none.
+        return [_failure(name, key, error) for key in wanted]
+    if name == "environment":
+        first = began.settings[name]
+        target = {key: _whole(first.get(key), value) for key, value in target.items()}
+    for key, value in _apart(now, target).items():
+        try:
+            with _unheard():
+                kind.write({key: value}, *_of(module))
+        except Exception as error:
+            failed.append(_failure(name, key, error))
     return failed
 
 
@@ -316,7 +385,20 @@ def _of(module: Any) -> list[Any]:
 
 def _first(began: _Begun, name: str, module: Any) -> Values:
     """Settings as they were when the kernel began, or when their library was imported."""
-    return began.settings[name] if name in began.settings else KINDS[name].at_first(module)
+    if name not in began.settings:
+        began.settings[name] = _copied(KINDS[name].at_first(module))
+    return began.settings[name]
+
+
+def _copied(values: Values) -> Values:
+    """Apart from what may be changed in place."""
+    found = {}
+    for key, value in values.items():
+        try:
+            found[key] = copy.deepcopy(value)
+        except Exception:  # Whatever was set may not like it.
+            found[key] = value
+    return found
 
 
 def _apart(first: Values, now: Values) -> Values:
@@ -330,10 +412,29 @@ def _same(one: Any, other: Any) -> bool:
         return False
 
 
-def _portable(began: _Begun, entry: str) -> tuple[bool, str]:
-    """A place of the search path: whether it is in the folder where the kernel began, and where."""
+def _portable(began: _Begun, entry: str) -> Any:
+    """An entry of the search path: the number of the same at the begin, a tuple for one in that folder, or itself."""
+    if entry in began.path:
+        return began.path.index(entry)
     below = os.path.normpath(entry) == began.cwd or entry.startswith(began.cwd + os.sep)
-    return below, os.path.relpath(entry, began.cwd) if below else entry
+    return (os.path.relpath(entry, began.cwd),) if below else entry
+
+
+def _entry(began: _Begun, entry: Any) -> str:
+    if type(entry) is int:
+        return began.path[entry]
+    return os.path.normpath(os.path.join(began.cwd, entry[0])) if type(entry) is tuple else str(entry)
+
+
+def _around(first: str | None, value: str | None) -> Any:
+    """What was put before and behind a value that there was, as in `PATH`: it may be another elsewhere."""
+    if first and value and first in value:
+        return tuple(value.split(first, 1))
+    return value
+
+
+def _whole(first: str | None, value: Any) -> Any:
+    return (first or "").join(value) if type(value) is tuple else value
 
 
 def _cwd() -> str:

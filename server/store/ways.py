@@ -148,20 +148,27 @@ class Ways:
         floors: list[tuple[int, bool]] = [(0, False)]
         apart: list[tuple[int, int]] = []
         dead: int | None = None
+        lacking: int | None = None  # A life that began, after sleep, without some of what there had been.
+        asleep = False
         for row in rows:
             if row["status"] == "died":
                 dead = row["incarnation"]
+            elif row["status"] == "hibernated":
+                asleep = True
             elif row["status"] == "restored":
-                dead = None
+                dead, lacking = None, row["incarnation"] if asleep and row["lost"] else None
+                asleep = False
                 if row["recovered"] and floors[-1][1]:
                     apart.append((floors.pop()[0], row["incarnation"]))
             elif row["status"] == "idle" or (row["status"] == "restarted" and row["lost"]):
                 floors.append((row["incarnation"], row["status"] == "restarted"))
-                dead = None
+                dead, lacking, asleep = None, None, False
         if dead is not None:
             return Lives(floors[-1][0] if through_death else dead + 1, tuple(apart), lost=True)
         if through_death and floors[-1][1]:
             return Lives(floors[-2][0], (*apart, (floors[-1][0], NEVER)), lost=True)
+        if through_death and lacking is not None:
+            return Lives(floors[-1][0], (*apart, (lacking, NEVER)), lost=True)
         return Lives(floors[-1][0], tuple(apart), lost=floors[-1][1])
 
     async def checkpoint(self, way: Way, lives: Lives) -> tuple[Any, int] | None:

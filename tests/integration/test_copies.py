@@ -54,6 +54,12 @@ async def back_and_forth(kernels: SessionKernels, before: str, meanwhile: str, a
 
 
 AS_IT_WAS = {
+    "what is a context's": (
+        "import contextvars, numpy as np; v = contextvars.ContextVar('v'); v.set(1); np.seterr(divide='raise');"
+        "np.set_printoptions(precision=2)",
+        "v.set(2); np.seterr(divide='ignore')",
+        "assert v.get() == 1 and np.geterr()['divide'] == 'raise' and np.get_printoptions()['precision'] == 2",
+    ),
     "generators, locks, lambdas": (
         "import threading; g = (i for i in range(9)); next(g); lock = threading.Lock(); lock.acquire(); f = lambda: g",
         "next(g); lock.release(); f = None",

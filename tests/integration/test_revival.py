@@ -399,6 +399,51 @@ async def test_storing_changes_nothing(talk: Talk) -> None:
     assert await value_of(talk, "(P.every is every, first in P.every, held[0] in P.every)") == "(True, True, True)"
 
 
+LOST_ASLEEP = """
+import functools
+class Gauge:
+    @functools.cached_property
+    def level(self):
+        return 5
+gauge, stream = Gauge(), (value for value in [1, 2])
+class Base:
+    known = []
+    def __init_subclass__(cls):
+        Base.known.append(cls.__name__)
+class Child(Base):
+    pass
+"""
+
+
+async def test_what_sleep_lost_comes_back(talk: Talk) -> None:
+    """What could not be stored, or not be read, when a session woke is made again when that is asked for."""
+    await talk.run(LOST_ASLEEP)
+    await settled(talk)
+    assert await talk.app.life.hibernate(talk.session.id)
+    await talk.run("later = gauge.level")
+    assert await value_of(talk, "(later, 'stream' in globals(), 'Child' in globals())") == "(5, False, False)"
+    told = await recover(talk)
+    assert not told.missing
+    assert await value_of(talk, "(later, next(stream), Child.__name__, Base.known)") == "(5, 1, 'Child', ['Child'])"
+    with pytest.raises(Conflict, match="lost nothing"):
+        await recover(talk)
+
+
+async def test_a_memory_map_is_one_again(talk: Talk) -> None:
+    """It writes into the file that is there then."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run(
+        "import numpy as np\nm = np.memmap('big.dat', mode='w+', dtype='f8', shape=(3, 2), order='F')\n"
+        "m[:] = 1\nm.flush()"
+    )
+    await talk.run("m[:] = 2\nm.flush()\nm = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert told.variables.means == ["stored"]
+    await talk.run("m[0, 1] = 7\nm.flush()\nread = np.fromfile('big.dat').tolist()")
+    assert await value_of(talk, "read") == "[1.0, 1.0, 1.0, 7.0, 1.0, 1.0]"
+
+
 async def test_functions_that_remember(talk: Talk) -> None:
     """They are stored without what they remember, also for sleep."""
     await talk.run("from functools import cache, lru_cache\n@lru_cache(5)\ndef f(x):\n    return x + 1\ng = cache(len)")

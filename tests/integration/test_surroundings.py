@@ -20,13 +20,18 @@ sys.path.insert(0, "lib")
 sys.path.append(os.path.abspath("more"))
 sys.setrecursionlimit(4321)
 decimal.getcontext().prec = 9
-np.set_printoptions(precision=3, suppress=True)
+np.set_printoptions(suppress=True)
 np.seterr(divide="raise")
 pd.set_option("display.precision", 2, "display.float_format", lambda value: f"{value:.1f} {UNIT}")
 UNIT = "kg"
 matplotlib.rcParams["figure.figsize"] = (3, 2)
 %config InlineBackend.figure_format = "svg"
 %load_ext autoreload
+%autoreload 2
+%precision 2
+%xmode Minimal
+get_ipython().__class__.ast_node_interactivity = "all"
+os.environ["PATH"] += ":/more"
 sklearn.set_config(transform_output="pandas")
 warnings.filterwarnings("ignore", message="I know")
 """
@@ -42,10 +47,13 @@ pd.set_option("display.max_rows", 4, "display.float_format", None)
 matplotlib.rcParams.update({"figure.figsize": (9, 9), "axes.grid": True})
 sklearn.set_config(transform_output="default")
 warnings.simplefilter("error")
+matplotlib.rcParams["font.sans-serif"].insert(0, "SimHei")
+sys.path[-2:] = sys.path[:-3:-1]
 """
 SETTINGS = """
 {
     "environment": [__import__("os").environ.get(name) for name in ("REGION", "TZ", "GIT_PAGER", "MORE")],
+    "programs": __import__("os").environ["PATH"].endswith(":/more"),
     "zone": __import__("time").tzname[0],
     "path": [p.removeprefix(__import__("os").getcwd()) for p in sys.path[:1] + sys.path[-1:]] + ["other" in sys.path],
     "limits": [sys.getrecursionlimit(), __import__("decimal").getcontext().prec],
@@ -54,7 +62,9 @@ SETTINGS = """
     "shown": str(pd.Series([1.0])).split()[1:3],
     "matplotlib": [*matplotlib.rcParams["figure.figsize"], matplotlib.rcParams["axes.grid"]],
     "sklearn": sklearn.get_config()["transform_output"],
-    "extensions": any("autoreload" in name for name in get_ipython().extension_manager.loaded),
+    "reloads": get_ipython().magics_manager.registry["AutoreloadMagics"]._reloader.check_all,
+    "shows": [get_ipython().ast_node_interactivity, get_ipython().InteractiveTB.mode],
+    "precision": get_ipython().display_formatter.format(1 / 3)[0]["text/plain"],
     "warned": [(action, said and said.pattern) for action, said, *_ in warnings.filters[:1]],
 }
 """.replace("\n", " ")
@@ -68,15 +78,18 @@ async def settings(talk: Talk) -> dict[str, Any]:
 
 WANTED = {
     "environment": ["north", "Asia/Tokyo", None, None],
+    "programs": True,
     "zone": "JST",
     "path": ["lib", "/more", False],
     "limits": [4321, 9],
-    "numpy": [3, True, "raise"],
+    "numpy": [2, True, "raise"],
     "pandas": [2, 60],
     "shown": ["1.0", "kg"],
     "matplotlib": [3.0, 2.0, False],
     "sklearn": "pandas",
-    "extensions": True,
+    "reloads": True,
+    "shows": ["all", "Minimal"],
+    "precision": "0.33",
     "warned": [["ignore", "I know"]],
 }
 

@@ -13,8 +13,8 @@ export function Recovery({ session }: { session: SessionModel }): JSX.Element | 
   const { trans, rewind } = useServices();
   const [busy, setBusy] = useState(false);
   const kernel = session.fold.kernel;
-  const lost = kernel?.variablesLost && (kernel.status === 'died' || kernel.status === 'restarted');
-  if (!lost || !session.writable || session.fold.open.length > 0) {
+  const ended = kernel?.status === 'died' || kernel?.status === 'restarted';
+  if (!kernel?.variablesLost || !(ended || kernel.woken) || !session.writable || session.fold.open.length > 0) {
     return null;
   }
   const recover = async (): Promise<void> => {
@@ -27,7 +27,9 @@ export function Recovery({ session }: { session: SessionModel }): JSX.Element | 
       <span>
         {busy
           ? trans.__('The variables are being brought back: stored ones, and cells that run again…')
-          : trans.__('The kernel has ended, and its variables are gone.')}
+          : ended
+            ? trans.__('The kernel has ended, and its variables are gone.')
+            : trans.__('Not all variables were stored when the session fell asleep.')}
       </span>
       {!busy && <IconButton icon={undoIcon} label={trans.__('Bring them back')} onClick={() => void recover()} text />}
     </div>

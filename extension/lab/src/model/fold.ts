@@ -9,6 +9,8 @@ export interface KernelView {
   status: string;
   cause: string | null;
   variablesLost: boolean;
+  /** It goes on after sleep, with what was stored. */
+  woken: boolean;
 }
 
 /** What a view of a session shows; `take` says which turn an event changed. */
@@ -103,7 +105,13 @@ export class SessionFold {
         this.title = data.title;
         break;
       case 'kernel.changed':
-        this.kernel = { status: data.status, cause: data.cause, variablesLost: data.variables_lost };
+        this.kernel = {
+          status: data.status,
+          cause: data.cause,
+          variablesLost: data.variables_lost,
+          woken: data.status === 'restored' && this._asleep
+        };
+        this._asleep = data.status === 'hibernated' || (data.status === 'starting' && this._asleep);
         if (data.variables_lost || data.status === 'restarted') {
           this.variables = new Map();
         }
@@ -372,6 +380,7 @@ export class SessionFold {
     turn.steps = turn.steps.filter(step => step.kind !== 'message' || step.text || step.thinking);
   }
 
+  private _asleep = false;
   private _byId = new Map<string, TurnView>();
   private _areas = new Map<string, OutputArea>();
 }
