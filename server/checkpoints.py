@@ -151,6 +151,16 @@ class Checkpoints:
         settled = f"settle({chosen!r}, {sorted(made)!r})"
         return dict(await connection.evaluate(injected.call("contrast", settled), RENEW_S))
 
+    async def set_out(self, connection: KernelConnection, checkpoint: Checkpoint | None) -> None:
+        """Puts back what is no variable: of a checkpoint, or, of settings alone, as the kernel began.
+
+        Raises as `restore`.
+        """
+        if checkpoint is not None:
+            await self.restore(connection, checkpoint, [])
+        else:
+            await connection.evaluate(injected.call("surroundings", "begun_again()"))
+
     async def restore(
         self, connection: KernelConnection, checkpoint: Checkpoint, names: Collection[str] | None = None
     ) -> Restored:

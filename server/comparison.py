@@ -109,12 +109,13 @@ class Comparisons:
 
     async def _stored(self, session: Session, way: Way) -> Checkpoint | None:
         """The variables that were stored at just that point."""
-        found = await self._ways.checkpoint(way, await self._ways.lives(way))
-        if found is None or found[1] != way.n:
+        found = await self._ways.checkpoints(way, await self._ways.lives(way))
+        if not found or found[0][1] != way.n:
             return None
-        point = self._checkpoints.of_row(found[0])
+        row, _ = found[0]
+        point = self._checkpoints.of_row(row)
         # Some are of what the user did by themselves after the turn.
-        return point if point.kind in ("turn", "named") or covers(way.line, found[0]["seq"]) else None
+        return point if point.kind in ("turn", "named") or covers(way.line, row["seq"]) else None
 
     async def _at(self, session: Session, way: Way) -> _Point:
         records = await self._t.log.on_way(session.id, way.line, way.ids)

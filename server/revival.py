@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelDied, KernelError
@@ -38,6 +38,15 @@ Again = Literal["never", "safe", "all"]
 
 OTHERWISE = ("different", "failed")
 OUTSIDE = "it does not run again, because it {}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What was stored before a cell ran; nothing before the first."""
+
+    before: Checkpoint | None
+    exact: bool
+    """Whether nothing ran between."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,9 @@ class Plan:
 
     reached: dict[str, Reached] = field(default_factory=dict)
     """What each cell reads, changes and calls, by its execution."""
+
+    starts: dict[str, Start] = field(default_factory=dict)
+    """Where a turn begins among the cells before the checkpoint, by the execution."""
 
     @property
     def empty(self) -> bool:
@@ -107,7 +119,7 @@ class Plan:
                 there.update(reached.names.touches)
 
         for run in self.runs[: self.since]:
-            doubt.chance_known = False
+            doubt.chance_known = run.execution_id in self.starts and self.starts[run.execution_id].exact
             run_again(run)
         doubt.put_back(kept)
         for run in self.runs[self.since :]:
@@ -158,13 +170,13 @@ class Revival:
         """What brings the variables at the end of a way back, those that are stored and `unreadable` by their cells."""
         lives = await self._ways.lives(way, through_death=through_death)
         runs = await self._ways.runs(way, lives)
-        found = await self._ways.checkpoint(way, lives)
+        found = await self._ways.checkpoints(way, lives)
         # A cell that failed may have made some of its names, or none: what made them before is needed as well.
         reached = await asyncio.to_thread(_reached, runs)
         looked = [reached[run.execution_id].names for run in runs]
         checkpoint, at = None, 0
-        if found is not None:
-            checkpoint, at = self._checkpoints.of_row(found[0]), found[1]
+        if found:
+            checkpoint, at = self._checkpoints.of_row(found[0][0]), found[0][1]
         before = sum(run.turn <= at for run in runs)
         held = set(checkpoint.kept) - unreadable.keys() if checkpoint is not None else set()
         wanted = {told.name: told for told in checkpoint.skipped} if checkpoint is not None else {}
@@ -187,7 +199,20 @@ class Revival:
         return Plan(
             session, workspace, way, again, through_death,
             checkpoint, tuple(picked), len(chosen), wanted, refused, read, imports, reached,
+            self._starts(runs, [runs[place] for place in chosen], found),
         )  # fmt: skip
+
+    def _starts(
+        self, runs: Sequence[Run], chosen: Sequence[Run], stored: Sequence[tuple[Any, int]]
+    ) -> dict[str, Start]:
+        """For the first of the chosen cells of each turn, what was stored last before that."""
+        found: dict[str, Start] = {}
+        for run in {run.turn: run for run in reversed(chosen)}.values():
+            row, n = next(((row, n) for row, n in stored if n < run.turn), (None, 0))
+            between = next(other for other in runs if n < other.turn)
+            before = None if row is None else self._checkpoints.of_row(row)
+            found[run.execution_id] = Start(before, exact=before is not None and between == run)
+        return found
 
     async def _read(self, session: Session, way: Way, runs: Sequence[Run]) -> dict[str, str]:
         """Files that cells name, that were there before and after their turn, and that are others at the way's end."""
@@ -246,7 +271,7 @@ class Revival:
         ran: list[RanAgain] = []
         doubt = Doubt(plan.imports)
         for run in plan.runs[: plan.since]:
-            doubt.chance_known = False  # Cells are left out between them.
+            doubt.chance_known = await self._set_out(connection, plan.starts.get(run.execution_id))
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         stale: dict[str, list[str]] = {}
         again = ""
@@ -285,6 +310,21 @@ class Revival:
             ran_again=ran,
             missing=missing,
         )
+
+    async def _set_out(self, connection: KernelConnection, start: Start | None) -> bool:
+        """Chance, settings and working directory as they were before a cell ran; whether those of chance are exact.
+
+        Between cells of one turn, others may be left out: there they are what they are by then.
+        """
+        if start is None:
+            return False
+        try:
+            await self._checkpoints.set_out(connection, start.before)
+        except KernelDied:
+            raise
+        except (KernelError, StoreUnavailable):
+            return False
+        return start.exact
 
     async def _without(self, plan: Plan, lost: Sequence[Skipped]) -> Plan:
         """The plan where stored variables could not be read."""

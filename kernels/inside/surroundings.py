@@ -284,6 +284,12 @@ def begun() -> str:
     return "null"
 
 
+def begun_again() -> str:
+    """Makes all settings as they began; asked by a server as well."""
+    put({})
+    return "null"
+
+
 def changed() -> dict[str, Values]:
     """What cells changed, by kind and key; nothing where it was not known how the kernel began."""
     began = begin()

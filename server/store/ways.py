@@ -171,16 +171,16 @@ class Ways:
             return Lives(floors[-1][0], (*apart, (lacking, NEVER)), lost=True)
         return Lives(floors[-1][0], tuple(apart), lost=floors[-1][1])
 
-    async def checkpoint(self, way: Way, lives: Lives) -> tuple[Any, int] | None:
-        """The row of the last checkpoint on the way that holds all there was, and the number of its turn."""
+    async def checkpoints(self, way: Way, lives: Lives) -> list[tuple[Any, int]]:
+        """Rows of checkpoints on the way that hold all there was, the last first, and the numbers of their turns."""
+        found = []
         if way.checkpoint is not None and way.checkpoint["metadata"]["incarnation"] >= lives.first:
-            return way.checkpoint, way.n
+            found = [(way.checkpoint, way.n)]
         async with postgres.acquired(self._pool) as connection:
             before = way.checkpoint["seq"] if way.checkpoint is not None else None
             line = [list(part) for part in way.line]
             rows = await connection.fetch(SQL.checkpoints_on_way, way.ids, lives.first, before, line, way.session_id)
-        found = next((row for row in rows if lives.whole(row["incarnation"])), None)
-        return None if found is None else (found, found["n"])
+        return found + [(row, row["n"]) for row in rows if lives.whole(row["incarnation"])]
 
     async def holds_own_doings(self, way: Way) -> bool:
         """Whether the user had run something at the point, after the way's last turn: that turn's copy lacks it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -142,3 +143,47 @@ async def test_what_cannot_be_stored_is_named(talk: Talk) -> None:
     assert await value_of(talk, "pd.get_option('display.float_format')") == "None"
     await go(talk, "undo")
     assert await value_of(talk, "__import__('pandas').get_option('display.float_format')") == "None"
+
+
+async def test_modules_are_found_and_read_as_they_were(talk: Talk) -> None:
+    """The search path is there before them, what they warn of is no error yet, and the folder is the one of then."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run(
+        "import os, sys, warnings\nos.makedirs('lib/sub')\n"
+        "open('lib/warny.py', 'w').write('import warnings; warnings.warn(chr(65)); X = 5')\n"
+        "sys.path.insert(0, os.path.abspath('lib'))\nimport warny\nos.chdir('lib/sub')\nwarnings.simplefilter('error')"
+    )
+    await talk.run("class Own(UserWarning): pass\nwarnings.filterwarnings('ignore', category=Own)\nbig = [1]")
+    await talk.run("stream = (value for value in big)")
+    await talk.run("warny = stream = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert told.variables.means == ["stored", "rerun"]
+    assert not told.variables.missing
+    state = "(warny.X, sys.path[0].endswith('/lib'), os.getcwd().endswith('/lib/sub'), warnings.filters[0][2] is Own)"
+    assert await value_of(talk, state) == "(5, True, True, True)"
+
+
+async def test_cells_run_again_as_they_ran(talk: Talk) -> None:
+    """Under the settings, in the folder and with the chance of then; not of the point that is gone back to."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import os, random, numpy as np\nos.environ['UNIT'] = 'kg'\nos.mkdir('sub')\nrandom.seed(1)")
+    await talk.run(
+        "drawn = (value for value in [random.random(), float((np.array([1.0]) / 0)[0]),\n"
+        "                             os.environ['UNIT'], os.getcwd()])"
+    )
+    await talk.run("first = [*drawn]\ndrawn = (value for value in first)")
+    await talk.run("del os.environ['UNIT']\nnp.seterr(all='raise')\nos.chdir('sub')\nlater = random.random()")
+    await talk.run("drawn = None")
+    await settled(talk)
+    before = await value_of(talk, "(first, later, random.getstate())")
+    told = await go(talk, "undo")
+    assert not told.variables.missing
+    assert await value_of(talk, "(first, later, random.getstate())") == before
+    assert await value_of(talk, "(os.environ.get('UNIT'), np.geterr()['divide'], os.path.basename(os.getcwd()))") == (
+        "(None, 'raise', 'sub')"
+    )
+    await go(talk, "undo", 2)
+    assert await value_of(talk, "[*drawn] == first if 'first' in globals() else [*drawn][0]") == str(
+        random.Random(1).random()
+    )
