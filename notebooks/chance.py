@@ -38,6 +38,7 @@ DRAWING = {"sample", "train_test_split", "shuffle", "resample", "permutation_imp
 """Called without `random_state` they draw from the shared generators."""
 
 
+DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 EMPTY: Mapping[str, str] = MappingProxyType({})
 EMPTY_CODE: Mapping[str, Sequence[ast.stmt]] = MappingProxyType({})
 
@@ -93,7 +94,11 @@ def drawn(source: str, known: Mapping[str, str] = EMPTY, code: Mapping[str, Sequ
         found = (told for call in calls for told in _sources(call, known))
         return next((told for told in found if not (told == "shared" and seeded)), None)
 
-    return Drawn(flow(cell, {}, brings), seeded)
+    found = flow(cell, {}, brings)
+    # What draws when it is called is not drawn itself.
+    defined = {node.name for node, _ in cell if isinstance(node, DEFINES) and not node.decorator_list}
+    made = {name for node, looked in cell if not isinstance(node, DEFINES) for name in looked.touches}
+    return Drawn({name: whence for name, whence in found.items() if name not in defined - made}, seeded)
 
 
 def _sources(call: ast.Call, known: Mapping[str, str]) -> Iterator[Source]:

@@ -60,7 +60,7 @@ UNSTABLE = (
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"\bT_[0-9a-f]{5}(?=_|\b)"), "T_…"),
     (re.compile(r"\bsk-(container|estimator|global)(-id|-div-id)?-\d+"), r"sk-\1"),
-    (re.compile(r"(id=\"|href=\"#|url\(#)[a-zA-Z]+[0-9a-f]{10}\b"), r"\1"),
+    (re.compile(r"(id=\"|href=\"#|url\(#)[a-zA-Z]+(\d+_\d+_)?[0-9a-f]{10}\b"), r"\1"),
     (re.compile(r"<dc:date>[^<]*</dc:date>"), ""),
 )
 """What names a thing in memory or on a page, and says nothing about its value."""

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from cellwright.notebooks.codec import ATTACHMENTS, encode, write
 from cellwright.notebooks.dependencies import magic_lines
 from cellwright.notebooks.document import SKIP_TAG, Cell, CellId, Document
-from cellwright.notebooks.markup import dressed
+from cellwright.notebooks.markup import BY_SCRIPT, dressed, still
 from cellwright.notebooks.outputs import as_text
 from cellwright.notebooks.report import POLICY
 
@@ -32,6 +32,9 @@ SHOWN = {
 """What a page shows of outputs."""
 
 LINE_END = re.compile(r"\r\n|\r|\n")
+TIMED = re.compile(r"(\s*)%(%?)time\b[ \t]*(.*)")
+"""What runs as it would without it."""
+
 PICTURE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|(!\[[^\]\[\n]{0,300}\]\()([^)\s]+)", re.DOTALL)
 """Pictures in Markdown, and code, in which there are none."""
 
@@ -101,7 +104,10 @@ def _percent_cell(cell: Cell) -> str:
         skipped = SKIP_TAG in cell.tags
         lines = LINE_END.split(cell.source)
         # Magics, shell lines and attempts that failed would stop a plain script.
-        whole = skipped or (bool(lines) and lines[0].startswith("%%"))
+        timed = not skipped and TIMED.match(lines[0])
+        if timed and timed[2] == "%":
+            lines[0] = f"# {lines[0]}"
+        whole = skipped or lines[0].startswith("%%")
         magic = set() if whole else magic_lines("\n".join(lines))
         body = []
         goes_on = False  # Of a shell line the next may be the rest.
@@ -117,6 +123,8 @@ def _percent_cell(cell: Cell) -> str:
 def _commented(line: str, whole: bool) -> str:
     """A line as a comment; in a block that is Python a statement stays where it stood."""
     inner = line.lstrip()
+    if not whole and (timed := TIMED.match(line)) and timed[3]:
+        return f"{timed[1]}{timed[3]}  # %{timed[2]}time"
     return f"# {line}" if whole or inner == line else f"{line[: -len(inner)]}pass  # {inner}"
 
 
@@ -156,6 +164,15 @@ def _converted(document: Document, form: str, title: str) -> str:
     from traitlets.config import Config
 
     node = nbformat.from_dict(encode(document))
+    for output in (output for cell in node.cells for output in cell.get("outputs", ()) if "data" in output):
+        shown = {mime: value for mime, value in output.data.items() if mime in SHOWN}
+        output.data = shown or {"text/plain": f"({', '.join(output.data) or 'nothing'}: not shown here)"}
+        if "text/html" in output.data:
+            markup = still(as_text(output.data["text/html"]))
+            if markup == BY_SCRIPT and any(mime.startswith("image/") for mime in output.data):
+                del output.data["text/html"]
+            elif form == "md" or markup == BY_SCRIPT:
+                output.data["text/html"] = markup
     if form == "md":
         # One file: figures stay in it.
         exporter = MarkdownExporter(config=Config({"ExtractOutputPreprocessor": {"enabled": False}}))
@@ -165,11 +182,8 @@ def _converted(document: Document, form: str, title: str) -> str:
             sanitize_html=True, mathjax_url="", require_js_url="", config=Config({"SanitizeHTML": {"enabled": False}})
         )
         exporter.register_filter("clean_html", dressed)
-        for cell in node.cells:
-            for output in cell.get("outputs", ()):
-                if "data" in output:
-                    output.data = {mime: value for mime, value in output.data.items() if mime in SHOWN}
-                    output.metadata = {mime: _sizes(about) for mime, about in output.get("metadata", {}).items()}
+        for output in (output for cell in node.cells for output in cell.get("outputs", ()) if "data" in output):
+            output.metadata = {mime: _sizes(about) for mime, about in output.get("metadata", {}).items()}
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}})
     if form == "html":
         # What the cleaning lets pass cannot run either, nor reach any address.

@@ -36,6 +36,9 @@ BLOCKS = {
 
 UNSEEN = re.compile(r"(?is)<(script|style)\b.*?(</\1\s*>|\Z)")
 
+SCRIPT = re.compile(r"(?i)<script\b")
+BY_SCRIPT = "<p><em>This is drawn by a script, which does not run here.</em></p>"
+
 DRESSED = {"del", "img", "ins", "kbd", "mark", "q", "s", "samp", "var", "wbr"}
 LOOKS = {
     *("align", "alt", "class", "colspan", "height", "id", "open", "rowspan", "scope", "start", "style", "title"),
@@ -161,7 +164,7 @@ def dressed(markup: str) -> str:
         return f"<p>{len(markup):,} characters of HTML are not shown.</p>"
     return str(
         bleach.clean(
-            UNSEEN.sub("", markup),
+            still(markup),
             tags=INLINE | CELLS | BLOCKS | DRESSED,
             attributes=_dressing,
             protocols={"data", "http", "https", "mailto"},
@@ -169,6 +172,13 @@ def dressed(markup: str) -> str:
             strip=True,
         )
     )
+
+
+def still(markup: str) -> str:
+    """A piece of HTML without its scripts and styles; where scripts alone would show something, with a word of that."""
+    left = UNSEEN.sub("", markup)
+    nothing = left != markup and "<img" not in left and not re.sub(r"<[^>]*>", "", left).strip()
+    return BY_SCRIPT if nothing and SCRIPT.search(markup) else left
 
 
 def _dressing(tag: str, name: str, value: str) -> bool:

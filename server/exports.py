@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cellwright.notebooks import codec
-from cellwright.notebooks.document import Cell, Document
+from cellwright.notebooks.document import SKIP_TAG, Cell, Document
 from cellwright.notebooks.export import MIMES, Format, export
 from cellwright.notebooks.replay import RAISES_TAG, is_skipped
 from cellwright.server.domain import Session
@@ -34,8 +34,17 @@ class Exports:
         """The notebook, self-contained, with all that is known of how it came to be in its metadata."""
         document = await self._sessions.document(session)
         about = await self._provenance.of(session, document, workspace_of(self._t.root, session))
-        # What failed, and is no attempt that was given up, fails again: whoever runs the notebook is to go on.
-        cells = tuple(cell.tagged(RAISES_TAG) if _failed(cell) and not is_skipped(cell) else cell for cell in document)
+        fatal = await self._t.rows.fatal_runs(session.id)
+
+        def told(cell: Cell) -> Cell:
+            if is_skipped(cell):
+                return cell
+            if (cell.id, cell.source) in fatal:
+                return cell.tagged(SKIP_TAG)  # Whoever runs the notebook would lose their kernel as well.
+            # What failed, and is no attempt that was given up, fails again: whoever runs the notebook is to go on.
+            return cell.tagged(RAISES_TAG) if _failed(cell) else cell
+
+        cells = tuple(map(told, document))
         metadata = {**document.metadata, KEY: {**document.metadata[KEY], **about}}
         return replace(document, cells=cells, metadata=metadata)
 

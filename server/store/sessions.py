@@ -222,6 +222,11 @@ class SessionRows:
         async with postgres.acquired(self._pool) as connection:
             return [dict(row) for row in await connection.fetch(SQL.runs_of_turn, turn_id)]
 
+    async def fatal_runs(self, session_id: SessionId) -> set[tuple[str, str]]:
+        """Cells that the kernel did not survive when they ran last: id, and the source of then."""
+        async with postgres.acquired(self._pool) as connection:
+            return {(row["cell_id"], row["source"]) for row in await connection.fetch(SQL.fatal_runs, session_id)}
+
     async def with_kernels(self, kernel_ids: list[str] | None) -> list[tuple[SessionId, str, int]]:
         """Sessions whose kernel is one of these (any, for None): session, kernel, incarnation."""
         async with postgres.acquired(self._pool) as connection:

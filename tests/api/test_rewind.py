@@ -205,3 +205,6 @@ def test_recovery(jupyter: JupyterServer, talked: str) -> None:
     assert [again["verdict"] for again in back["ran_again"]] in ([], ["same"])
     assert value(jupyter, talked, "x") == "2"
     assert jupyter.http.post(f"/sessions/{talked}/kernel/recover").status_code == 409
+    left = jupyter.http.get(f"/sessions/{talked}/export", params={"format": "ipynb"}).json()["cells"]
+    fatal = [cell for cell in left if "os._exit" in "".join(cell["source"]) and cell["cell_type"] == "code"]
+    assert [cell["metadata"]["tags"] for cell in fatal] == [["skip-execution"]]

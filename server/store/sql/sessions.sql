@@ -136,6 +136,13 @@ WHERE session_id = $1 AND status = 'ready' AND turn_id = ANY ($2::uuid[]) ORDER 
 -- name: runs_of_turn
 SELECT * FROM cell_runs WHERE turn_id = $1 ORDER BY started_at;
 
+-- name: fatal_runs
+-- Cells that last ended with their kernel, and what they were then.
+SELECT cell_id, source FROM (
+    SELECT DISTINCT ON (cell_id) cell_id, source, status FROM cell_runs
+    WHERE session_id = $1 AND status IS NOT NULL ORDER BY cell_id, started_at DESC
+) last WHERE status = 'kernel_died';
+
 -- name: with_kernels
 -- Sessions whose kernel is one of $1; those with any, for null.
 SELECT id, kernel_id, kernel_incarnation FROM sessions

@@ -61,6 +61,21 @@ def test_a_page_shows_texts_and_outputs_as_a_notebook_does() -> None:
 
 
 @pytest.mark.parametrize("form", ["html", "md"])
+def test_what_scripts_draw_is_said(form: str) -> None:
+    """A figure that only a script can draw is named in its place; its picture, where there is one, is shown."""
+    drawn = "<div id='f'></div><script>draw('secret')</script>"
+    written = page(
+        Cell(CellId("a"), "code", "1", (shown(text_html=drawn),)),
+        Cell(CellId("b"), "code", "2", (shown(text_html=drawn, image_svg_xml=SVG),)),
+        Cell(CellId("c"), "code", "3", ({**shown(), "data": {"application/vnd.plotly.v1+json": {"data": []}}},)),
+        form=form,
+    )
+    assert written.count("drawn by a script") == 1
+    assert "secret" not in written
+    assert "vnd.plotly.v1+json: not shown here" in written
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
 def test_pictures_come_along(form: str) -> None:
     """Attached ones, and those that stand beside the notebook; of what is no picture not a byte."""
     attached = {ATTACHMENTS: {"a.png": {"image/png": base64.b64encode(PNG).decode()}}}
@@ -86,5 +101,7 @@ def test_a_script_is_python() -> None:
     script = page(Cell(CellId("a"), "code", source), Cell(CellId("b"), "markdown", "One\u2028two\rprint(1)"), form="py")
     compile(script, "<script>", "exec")
     assert "    pass  # !ls {name}" in script
+    assert "    x = 1  # %time" in script
+    assert "# %%time\ny = 2" in page(Cell(CellId("c"), "code", "%%time\ny = 2"), form="py")
     assert "# print(1)" in script
     assert "text = 'a\u2028b'" in script
