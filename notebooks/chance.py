@@ -94,7 +94,7 @@ def drawn(source: str, known: Mapping[str, str] = EMPTY, code: Mapping[str, Sequ
         found = (told for call in calls for told in _sources(call, known))
         return next((told for told in found if not (told == "shared" and seeded)), None)
 
-    found = flow(cell, {}, brings)
+    found: dict[str, Source] = flow(cell, {}, brings)
     # What draws when it is called is not drawn itself.
     defined = {node.name for node, _ in cell if isinstance(node, DEFINES) and not node.decorator_list}
     made = {name for node, looked in cell if not isinstance(node, DEFINES) for name in looked.touches}

@@ -286,12 +286,18 @@ def root(node: ast.AST) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
-def slice_for(cells: Sequence[Names], wanted: Collection[str], held: Collection[str]) -> list[int]:
+def slice_for(
+    cells: Sequence[Names],
+    wanted: Collection[str],
+    held: Collection[str],
+    unchanged: Callable[[int], Collection[str]] = lambda _place: (),
+) -> list[int]:
     """Which of the cells that ran, in order, must run again to make the `wanted` names, by their places.
 
     A cell that only mentions one may have changed it: a function that it was given to, a generator that was read from.
     `held` are names that are there already, as they were at the end. One that a cell itself touches, or a later one
-    did, was another value when the cell read it, and is made again as well.
+    did, was another value when the cell read it, and is made again as well; but for those that are known to be
+    `unchanged` since before the cell at some place.
     """
     chosen: list[int] = []
     needed = set(wanted)
@@ -301,6 +307,8 @@ def slice_for(cells: Sequence[Names], wanted: Collection[str], held: Collection[
         if (cell.touches | cell.reads) & needed:
             chosen.append(place)
             needed -= cell.makes - cell.changes - cell.reads
-            needed |= {name for name in cell.reads if name not in held or name in later | cell.touches}
+            needed |= {name for name in cell.reads if name not in held or name in later | cell.touches} - {
+                name for name in unchanged(place) if name in held
+            }
         later |= cell.touches
     return chosen[::-1]

@@ -224,6 +224,18 @@ def _groups(manifest: dict[str, Any], names: Collection[str]) -> list[tuple[list
     return found
 
 
+def digests(manifest: dict[str, Any]) -> dict[str, str]:
+    """What stored variables are known by as long as they hold the same; without those of which it is not known."""
+    found = {}
+    for group in manifest["main"].get("groups", []):
+        alone = group.get("alone", {})
+        for name in group["names"]:
+            digest = alone[name] if name in alone else group.get("digest")
+            if digest is not None:
+                found[name] = digest if name in alone else f"{digest} {' '.join(sorted(group['names']))}"
+    return found
+
+
 def _needed(manifest: dict[str, Any], names: Collection[str] | None) -> list[str]:
     """The objects that hold the variables, all or those named; at least what is beside them."""
     main = manifest["main"]

@@ -17,7 +17,7 @@ from cellwright.kernels.errors import KernelDied, KernelError
 from cellwright.kernels.execution import run_whole
 from cellwright.kernels.sessions import SessionKernels
 from cellwright.notebooks.chance import imported
-from cellwright.notebooks.dependencies import slice_for
+from cellwright.notebooks.dependencies import Names, slice_for
 from cellwright.notebooks.document import Cell, CellId
 from cellwright.notebooks.doubt import Doubt
 from cellwright.notebooks.outputs import inline, references
@@ -25,7 +25,7 @@ from cellwright.notebooks.reach import Reach, Reached
 from cellwright.notebooks.replay import ReplayedCell, judge
 from cellwright.server.agent.risk import Reasons
 from cellwright.server.artifacts import Artifacts
-from cellwright.server.checkpoints import Checkpoint, Checkpoints
+from cellwright.server.checkpoints import Checkpoint, Checkpoints, digests
 from cellwright.server.domain import Means, RanAgain, Session, Sha256, Skipped, VariablesBack
 from cellwright.server.errors import StoreUnavailable
 from cellwright.server.settings import Settings
@@ -181,7 +181,8 @@ class Revival:
         held = set(checkpoint.kept) - unreadable.keys() if checkpoint is not None else set()
         wanted = {told.name: told for told in checkpoint.skipped} if checkpoint is not None else {}
         wanted |= unreadable
-        chosen = slice_for(looked[:before], wanted, held)
+        same = _Unchanged(runs[:before], looked, found, {} if checkpoint is None else digests(checkpoint.manifest))
+        chosen = slice_for(looked[:before], wanted, held, same.since)
         since = range(before, len(runs))
         for place in since:
             for name in looked[place].touches:
@@ -364,6 +365,28 @@ class Revival:
         )
         why = _why(found) or (whence and f"it draws from {whence}")
         return RanAgain(**about, verdict=found.verdict, reason=why, duration_ms=found.duration_ms)
+
+
+class _Unchanged:
+    """Which stored variables hold, at the end, just what they held when a cell began."""
+
+    def __init__(
+        self, runs: Sequence[Run], looked: Sequence[Names], stored: Sequence[tuple[Any, int]], now: dict[str, str]
+    ) -> None:
+        self._runs, self._looked, self._stored, self._now = runs, looked, stored, now
+
+    def since(self, place: int) -> set[str]:
+        """Those that are as they were when the cell at a place began."""
+        row, n = next(((row, n) for row, n in self._stored if n < self._runs[place].turn), (None, 0))
+        if row is None:
+            return set()
+        then = digests(row["variables"]["manifest"])
+        same = {name for name, digest in then.items() if self._now.get(name) == digest}
+        for earlier in range(place - 1, -1, -1):
+            if self._runs[earlier].turn <= n:
+                break
+            same -= self._looked[earlier].touches
+        return same
 
 
 async def _there(connection: KernelConnection) -> set[str]:

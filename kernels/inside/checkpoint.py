@@ -347,11 +347,25 @@ class _Saver:
             self._met = set()
             variables = {name: good[name] for name in names}
             buffers = self._written(file, {"variables": variables}, views=_views(variables.values()))
-            groups.append({"at": at, "names": names, "buffers": buffers, "parts": sorted(self._met)})
+            met = sorted(self._met)
+            with file.getbuffer() as whole, whole[at:] as written:
+                digest = _digest(written, buffers, [self.parts[number] for number in met])
+            alone = {name: self._digest_alone(good[name]) for name in names if not self._held.get(name)}
+            groups.append(
+                {"at": at, "names": names, "buffers": buffers, "parts": met, "digest": digest, "alone": alone}
+            )
         at = file.tell()
         buffers = self._written(file, {"state": state})
         sha256 = self._objects.add(file.getbuffer())
         return {"pickle": sha256, "groups": groups, "state": {"at": at, "buffers": buffers}}
+
+    def _digest_alone(self, value: Any) -> str | None:
+        """By what a value that holds nothing in common with others is known; None where that would cost too much."""
+        if _estimate(value) > BUFFER_BYTES:
+            return None
+        file = io.BytesIO()
+        _Pickler(file, self, lambda _buffer: True).dump(value)
+        return _digest(file.getvalue(), [], [])
 
     def _settings(self) -> tuple[dict[str, dict[str, bytes]], list[dict[str, str]]]:
         """Settings that cells changed, each a pickle of its own; and those that cannot be stored, with the reason."""
@@ -494,6 +508,13 @@ def _classes_of_its_own() -> Iterator[None]:
     finally:
         for name, tracker in alive.items():
             setattr(cloudpickle, name, tracker)
+
+
+def _digest(data: Any, buffers: list[str], parts: list[dict[str, Any]]) -> str:
+    """What variables are known by as long as they hold the same."""
+    known = hashlib.sha256(data)
+    known.update(json.dumps([buffers, parts]).encode())
+    return known.hexdigest()[:32]
 
 
 @contextlib.contextmanager

@@ -477,3 +477,18 @@ async def test_a_file_that_was_removed_stays_so(talk: Talk) -> None:
     assert told.files.removed == ["made.txt"]
     assert told.files.left == []
     assert (await look(talk)).files == {}
+
+
+async def test_what_is_as_it_was_is_not_made_again(talk: Talk) -> None:
+    """A cell that only looks as if it changed a variable does not make that one's cells run again."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import numpy as np\ndata, calls = np.arange(50_000.0), []")
+    await talk.run("def fit(x):\n    calls.append(1)\n    return float(x.sum())\nmodel = fit(data)")
+    await talk.run("folds = (data[data > edge].sum() for edge in (10, 20))")
+    await talk.run("data.sort()\nscore = fit(data)")
+    await talk.run("folds = None")
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert not told.variables.missing
+    assert [again.turn for again in told.variables.ran_again] == [3]
+    assert await value_of(talk, "(len(calls), float(next(folds)) == data[data > 10].sum())") == "(2, np.True_)"
