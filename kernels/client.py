@@ -163,9 +163,10 @@ class KernelConnection:
         self.last_variables = await self.evaluate(injected.call("inspect", "told()"), timeout_s=ANSWER_S)
 
     async def note_begin(self) -> None:
-        """Has the kernel note how it begins, if it has not; ours do by themselves. Raises KernelUnreachable."""
+        """Has the kernel note how it begins, if it has not; ours do by themselves. One that cannot works as well."""
         if not self.ours:
-            await self.evaluate(injected.call("surroundings", "begun()"))
+            with contextlib.suppress(KernelUnreachable):
+                await self.evaluate(injected.call("surroundings", "begun()"))
 
     def ask_variables(self) -> None:
         """Learns the variables of a kernel that others started, in the background."""
