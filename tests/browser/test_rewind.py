@@ -131,6 +131,23 @@ def test_what_a_dead_kernel_held_is_offered(lab: Lab, model: OpenAIServer) -> No
     expect(bar).to_have_count(0)
 
 
+def test_what_sleep_lost_is_offered(lab: Lab, model: OpenAIServer) -> None:
+    """A session that woke without all that it had gets the rest by one click."""
+    model.script([cell("x = 41; stream = (n for n in [x])"), Say("Made.")])
+    lab.open()
+    session = lab.new_chat()
+    lab.ask("Make x.")
+    lab.ended(1)
+    lab.server.call("POST", f"/sessions/{session}/kernel/hibernate")
+    lab.server.call("POST", f"/sessions/{session}/execute", json={"source": "x"})
+    offer = lab.panel.get_by_role("status").filter(has_text="Not all variables were stored")
+    expect(offer).to_be_visible(timeout=SLOW_MS)
+    offer.get_by_role("button", name="Bring them back").click()
+    expect(lab.panel.locator(".jp-Cellwright-wayback")).to_have_count(0, timeout=SLOW_MS)
+    ran = lab.server.call("POST", f"/sessions/{session}/execute", json={"source": "next(stream)"})
+    assert ran["outputs"][0]["data"]["text/plain"] == "41"
+
+
 @pytest.mark.parametrize("choice", ["Leave out", "Run again"])
 def test_what_reached_outside_is_asked_about(lab: Lab, model: OpenAIServer, choice: str) -> None:
     """Before it runs again to bring lost variables back, the user sees it with the reason, and decides."""
