@@ -14,7 +14,7 @@ def source(module: str) -> str:
     return (INSIDE / f"{module}.py").read_text()
 
 
-NEEDS = {"checkpoint": ("surroundings",)}
+NEEDS = {"checkpoint": ("pickling", "surroundings")}
 """The modules that a module uses by their names."""
 
 
@@ -30,6 +30,6 @@ def _made(module: str) -> str:
     return f"(lambda module: {filled})(__import__('types').ModuleType('cellwright_{module}'))"
 
 
-MODULES = ("checkpoint", "contrast", "inspect", "packages", "surroundings")
+MODULES = ("checkpoint", "contrast", "inspect", "packages", "pickling", "surroundings")
 for _module in MODULES:  # Read once, when the server starts, and not in its event loop.
     source(_module)

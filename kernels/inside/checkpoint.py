@@ -11,15 +11,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import copy
-import datetime as dt
-import enum
-import functools
 import gc
 import hashlib
 import importlib
 import io
 import json
-import logging
 import mmap
 import os
 import pickle
@@ -34,19 +30,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 if "surroundings" not in globals():  # Sent along with this source to kernels where Cellwright is not installed.
-    from cellwright.kernels.inside import surroundings
-
-try:
-    from cloudpickle import Pickler as _BasePickler
-except ImportError:  # Functions and classes of the notebook are then skipped, and named.
-    from pickle import Pickler as _BasePickler
+    from cellwright.kernels.inside import pickling, surroundings
 
 FORMAT = 2
 BUFFER_BYTES = 1 << 16
 """Buffers of at least this size become objects of their own."""
-
-FRAME_BYTES = 1 << 20
-"""Tables of at least this size become pickles of their own, so that they are shared between checkpoints."""
 
 READ_BACK_BYTES = 1 << 20
 ATOMS = (int, float, complex, bool, str, bytes, type(None))
@@ -59,8 +47,6 @@ OF_IPYTHON = re.compile(r"_(|_|__|i|ii|iii|ih|oh|dh|i?\d+|exit_code)|__\w+__|In|
 STATE = "the random generators' state"
 SETTING_BYTES = 1 << 20
 """The most that one setting may take."""
-
-SHELL = "__import__('IPython').get_ipython()"
 
 
 def _shell() -> Any:
@@ -76,19 +62,6 @@ def _user_names(shell: Any) -> dict[str, Any]:
         for name, value in list(shell.user_ns.items())
         if not OF_IPYTHON.fullmatch(name) and not (name in hidden and hidden[name] is value)
     }
-
-
-_CACHING = type(functools.lru_cache(len))
-
-
-class _Reference:
-    """Pickles as an expression that is evaluated in the kernel that reads it."""
-
-    def __init__(self, expression: str) -> None:
-        self._expression = expression
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return eval, (self._expression,)
 
 
 class _Objects:
@@ -143,102 +116,10 @@ class _Counter(io.RawIOBase):
             raise _TooLarge
 
 
-_Views = dict[int, tuple[Any, ...]]
-"""Arrays by their ids, and what makes them anew as views of shared memory: shape, type, memory, place in it, steps."""
-
-
-class _Pickler(_BasePickler):
-    """Keeps the notebook's functions bound to its namespace, and large tables as parts of their own."""
-
-    def __init__(
-        self,
-        file: Any,
-        saver: _Saver,
-        buffer: Callable[[Any], bool],
-        whole: Any = None,
-        views: _Views | None = None,
-        *,
-        parts: bool = True,
-    ) -> None:
-        super().__init__(file, protocol=5, buffer_callback=buffer)
-        self._saver, self._whole, self._views, self._parts = saver, whole, views or {}, parts
-        self._cells: dict[int, types.CellType] = {}
-
-    def reducer_override(self, value: Any) -> Any:
-        if self._parts and value is not self._whole and _is_large_frame(value):
-            part = self._saver.part(value)
-            return eval, (f"{SHELL}.cellwright_part({part})",)
-        if id(value) in self._views:
-            return type(value), self._views[id(value)]
-        if type(value) is _CACHING and not _is_library(value):
-            # By its name it would be looked for where it is not yet. What it remembers is not kept.
-            about = value.cache_parameters()
-            return _CACHING, (value.__wrapped__, about["maxsize"], about["typed"], functools._CacheInfo), vars(value)
-        if type(value) is functools.cached_property:  # Python 3.11's holds a lock, and no class with one would pickle.
-            return functools.cached_property, (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and type(value) is numpy.memmap and type(value.base) is mmap.mmap and value.filename:
-            mode = "r+" if value.mode == "w+" else value.mode
-            order = "C" if value.flags.c_contiguous else "F"
-            return numpy.memmap, (str(value.filename), value.dtype, mode, value.offset, value.shape, order)
-        inherited = getattr(super(), "reducer_override", None)
-        reduced = NotImplemented if inherited is None else inherited(value)
-        if type(value) is types.FunctionType and isinstance(reduced, tuple):
-            return self._rebound(value, self._closed(value, reduced))
-        return reduced
-
-    def _closed(self, function: types.FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-        """cloudpickle gives each function cells of its own; those over one variable are meant to share it."""
-        if not function.__closure__ or len(reduced) < 2:
-            return reduced
-        make, (*arguments, _), *rest = reduced
-        cells = tuple(self._cells.setdefault(id(cell), types.CellType()) for cell in function.__closure__)
-        return (make, (*arguments, cells), *rest)
-
-    def _rebound(self, function: types.FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-        """cloudpickle gives a function a private copy of its globals; the notebook's own are meant to be shared."""
-        names = self._saver.shell.user_ns
-        if function.__globals__ is not names or len(reduced) < 3 or not isinstance(reduced[2], tuple):
-            return reduced
-        make, arguments, (state, slots), *rest = reduced
-        arguments = tuple(
-            _Reference(f"{SHELL}.user_ns") if type(argument) is dict and position == 1 else argument
-            for position, argument in enumerate(arguments)
-        )
-        return (make, arguments, (state, {**slots, "__globals__": {}}), *rest)
-
-
-def _is_library(function: Any) -> bool:
-    """Whether a function is there by its name wherever its module is."""
-    module = sys.modules.get(getattr(function, "__module__", "") or "")
-    name = getattr(function, "__name__", "")
-    return module is not sys.modules["__main__"] and getattr(module, name, None) is function
-
-
-def _is_frame(value: Any) -> bool:
-    kind = type(value)
-    return kind.__name__ in ("DataFrame", "Series") and kind.__module__.split(".")[0] == "pandas"
-
-
-def _is_large_frame(value: Any) -> bool:
-    return _is_frame(value) and _estimate(value) >= FRAME_BYTES
-
-
-def _estimate(value: Any) -> int:
-    """About how many bytes of data a value holds, without a look into it."""
-    try:
-        if _is_frame(value):
-            used = value.memory_usage(index=True, deep=False)
-            return int(used.sum() if hasattr(used, "sum") else used)
-        size = getattr(value, "nbytes", None)
-        return size if type(size) is int else sys.getsizeof(value, 0)
-    except Exception:  # A user's class may raise anything when it is asked.
-        return 0
-
-
 class _Saver:
     def __init__(self, shell: Any, objects: _Objects, limit: int | None, budget: int | None) -> None:
         self.shell, self._objects, self._limit, self._left = shell, objects, limit, budget
+        self._names = shell.user_ns
         self.parts: list[dict[str, Any]] = []
         self._part_of: dict[int, int] = {}
         self._alive: list[Any] = []
@@ -252,7 +133,7 @@ class _Saver:
         self._mentioned = True
         self._met.add(self._part_of.get(id(frame), len(self.parts)))
         if id(frame) not in self._part_of:
-            self._spend(_estimate(frame))
+            self._spend(pickling.estimate(frame))
             self._part_of[id(frame)] = len(self.parts)
             self.parts.append({})
             self._alive.append(frame)
@@ -279,7 +160,7 @@ class _Saver:
             return False
 
         self._mentioned = False
-        pickler = _Pickler(counter, self, out_of_band)
+        pickler = pickling.Pickler(counter, self._names, out_of_band, self.part)
         try:
             pickler.dump(value)
         except _TooLarge:
@@ -287,16 +168,16 @@ class _Saver:
                 raise _OverBudget from None
             raise
         self._spend(counter.count)
-        held = _shareable(pickler.memo.copy())
+        held = pickling.shareable(pickler.memo.copy())
         kinds = {type(value), *map(type, held)}
         tried = not self._mentioned and any(kind.__module__.split(".")[0] not in PLAIN for kind in kinds)
         if tried and counter.kept is not None:
             try:
-                with _classes_of_its_own():
+                with pickling.classes_of_its_own():
                     pickle.loads(b"".join(counter.kept), buffers=buffers)  # noqa: S301 (just made here)
             except Exception as error:
                 raise pickle.PicklingError(f"it cannot be read back: {type(error).__name__}: {error}") from error
-        self._held[name] = held if (root := _root(value)) is None else [*held, root]
+        self._held[name] = held if (root := pickling.root_of(value)) is None else [*held, root]
 
     def _groups(self, names: Iterable[str]) -> list[list[str]]:
         """Names of variables that hold something in common, together; those that hold nothing, in the first."""
@@ -324,7 +205,9 @@ class _Saver:
         buffers = self._written(file, value, whole)
         return {"pickle": self._objects.add(file.getbuffer()), "buffers": buffers}
 
-    def _written(self, file: io.BytesIO, value: Any, whole: Any = None, views: _Views | None = None) -> list[str]:
+    def _written(
+        self, file: io.BytesIO, value: Any, whole: Any = None, views: pickling.Views | None = None
+    ) -> list[str]:
         """Pickles a value to the end of a file; returns the names of its large buffers."""
         buffers: list[str] = []
 
@@ -335,7 +218,7 @@ class _Saver:
             buffers.append(self._objects.add(raw))
             return False
 
-        _Pickler(file, self, out_of_band, whole, views).dump(value)
+        pickling.Pickler(file, self._names, out_of_band, self.part, whole, views).dump(value)
         return buffers
 
     def _main(self, good: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
@@ -346,7 +229,7 @@ class _Saver:
             at = file.tell()
             self._met = set()
             variables = {name: good[name] for name in names}
-            buffers = self._written(file, {"variables": variables}, views=_views(variables.values()))
+            buffers = self._written(file, {"variables": variables}, views=pickling.views_of(variables.values()))
             met = sorted(self._met)
             with file.getbuffer() as whole, whole[at:] as written:
                 digest = _digest(written, buffers, [self.parts[number] for number in met])
@@ -361,10 +244,10 @@ class _Saver:
 
     def _digest_alone(self, value: Any) -> str | None:
         """By what a value that holds nothing in common with others is known; None where that would cost too much."""
-        if _estimate(value) > BUFFER_BYTES:
+        if pickling.estimate(value) > BUFFER_BYTES:
             return None
         file = io.BytesIO()
-        _Pickler(file, self, lambda _buffer: True).dump(value)
+        pickling.Pickler(file, self._names, lambda _buffer: True, self.part).dump(value)
         return _digest(file.getvalue(), [], [])
 
     def _settings(self) -> tuple[dict[str, dict[str, bytes]], list[dict[str, str]]]:
@@ -375,7 +258,7 @@ class _Saver:
             for key, value in values.items():
                 file = _Counter(SETTING_BYTES)
                 try:
-                    _Pickler(file, self, lambda _buffer: True, parts=False).dump(value)
+                    pickling.Pickler(file, self._names, lambda _buffer: True).dump(value)
                     found.setdefault(kind, {})[key] = b"".join(file.kept or [])
                 except _TooLarge:
                     reason = f"larger than {SETTING_BYTES:,} bytes"
@@ -390,7 +273,7 @@ class _Saver:
         skipped: list[dict[str, str]] = []
         found = _user_names(self.shell)
         # The smallest first: what a budget cannot hold is named, and made again by its cells.
-        for name, value in sorted(found.items(), key=lambda pair: _estimate(pair[1])):
+        for name, value in sorted(found.items(), key=lambda pair: pickling.estimate(pair[1])):
             if type(value) is types.ModuleType:
                 modules[name] = value.__name__
                 continue
@@ -433,81 +316,6 @@ class _Saver:
             "sizes": self._objects.sizes,
             "written": sorted(self._objects.written),
         }
-
-
-def _root(value: Any) -> Any:
-    """The array whose memory an array is a view of, itself or another; None for what is none, or is no plain one.
-
-    What pandas holds is not looked at: its tables copy what they share, when one of them is written to.
-    """
-    numpy = sys.modules.get("numpy")
-    if numpy is None or type(value) is not numpy.ndarray or value.dtype.hasobject or not value.flags.writeable:
-        return None
-    while type(value.base) is numpy.ndarray:
-        value = value.base
-    plain = value.flags.c_contiguous or value.flags.f_contiguous
-    return value if plain and value.flags.writeable and not value.dtype.hasobject else None
-
-
-def _views(values: Iterable[Any]) -> _Views:
-    """Those arrays that share their memory with others of these."""
-    of: dict[int, tuple[Any, dict[int, Any]]] = {}
-    for value in values:
-        if (root := _root(value)) is not None:
-            of.setdefault(id(root), (root, {}))[1][id(value)] = value
-    found: _Views = {}
-    for root, arrays in of.values():
-        # Not a large array for two of its rows: together they take as much as it does.
-        if len(arrays) > 1 and (id(root) in arrays or sum(a.nbytes for a in arrays.values()) >= root.nbytes):
-            memory = root.ravel(order="K").view("u1")
-            begin = memory.ctypes.data
-            for array in arrays.values():
-                place = array.ctypes.data - begin
-                found[id(array)] = (array.shape, array.dtype, memory, place, array.strides)
-    return found
-
-
-TRACKERS = ("_DYNAMIC_CLASS_TRACKER_BY_ID", "_DYNAMIC_CLASS_TRACKER_BY_CLASS")
-"""Where cloudpickle notes classes that it has pickled or made."""
-
-NEVER_SHARED = {
-    *(bool, bytes, complex, float, frozenset, int, str, tuple, type(None), types.BuiltinFunctionType, types.CodeType),
-    types.ModuleType,
-    _Reference,
-}
-
-
-def _shareable(memo: dict[int, tuple[int, Any]]) -> list[Any]:
-    """What of the pickled objects two variables would notice if each had one of its own."""
-    by_name: tuple[type, ...] = (dt.tzinfo, enum.Enum, logging.Logger)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        by_name += (numpy.dtype, numpy.ufunc)
-    held = [one for _, one in memo.values()]
-    kinds = {*map(type, held)}
-    never = {kind for kind in kinds if kind in NEVER_SHARED or issubclass(kind, by_name)}
-    named = {kind for kind in kinds if kind is types.FunctionType or issubclass(kind, type)}  # If they are a module's.
-    return [
-        one for one in held if (kind := type(one)) not in never and (kind not in named or one.__module__ == "__main__")
-    ]
-
-
-@contextlib.contextmanager
-def _classes_of_its_own() -> Iterator[None]:
-    """What is read within makes its classes anew: cloudpickle would take, and change, those that are alive."""
-    try:
-        from cloudpickle import cloudpickle
-    except ImportError:
-        yield
-        return
-    alive = {name: getattr(cloudpickle, name) for name in TRACKERS if hasattr(cloudpickle, name)}
-    try:
-        for name, tracker in alive.items():
-            setattr(cloudpickle, name, type(tracker)())
-        yield
-    finally:
-        for name, tracker in alive.items():
-            setattr(cloudpickle, name, tracker)
 
 
 def _digest(data: Any, buffers: list[str], parts: list[dict[str, Any]]) -> str:
