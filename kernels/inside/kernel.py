@@ -110,10 +110,9 @@ class CellwrightKernel(IPythonKernel):
         """Makes a sleeping copy of this process, between two cells; the reply says how that went."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[dict[str, Any]] = loop.create_future()
+        # NumPy's ways to print and to take errors are there: a context's, and not the process's.
         of_the_kernel = getattr(self.shell, "cellwright_of_the_kernel", None)
-        if (
-            of_the_kernel is not None
-        ):  # NumPy's ways to print, and to take errors, are there: a thread's, not a process's.
+        if of_the_kernel is not None:
             held = contextvars.copy_context().items()
             self.shell.cellwright_context = {var: value for var, value in held if var not in of_the_kernel}
         path = str(parent["content"]["path"])
