@@ -26,6 +26,9 @@ COMPARED_S = 120.0
 TOLD_WHOLE = ("bool", "int", "float", "complex", "NoneType")
 """Types of values whose descriptions say all of them."""
 
+Hows = Mapping[str, str | None]
+"""How variables differ, by name: empty for those that hold the same, None for unknown."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -47,6 +50,17 @@ class VariableDifference(Frozen):
     how: str = Field("", description="In what it differs, where the contents were compared")
 
 
+class SettingDifference(Frozen):
+    """Something other than a variable that cells changed: an option of a library, the search path, the environment."""
+
+    name: str
+    before: str = Field(description="How it was at the first point; of the environment, only whether there was a value")
+    after: str
+
+
+Settings = list[SettingDifference] | None
+
+
 class Comparison(Frozen):
     """What a second point has otherwise than a first."""
 
@@ -57,6 +71,7 @@ class Comparison(Frozen):
     not_compared: list[str] = Field(
         [], description="Variables that look the same, and whose contents could not be compared"
     )
+    settings: Settings = Field([], description="Settings that are not the same; null where they could not be compared")
     artifacts: Named
 
 
@@ -77,19 +92,19 @@ class Comparisons:
         before, after = await self._at(*one), await self._at(*other)
         cells = await asyncio.to_thread(differences, before.document, after.document)
         parts = {name: named(held, after.named[name]) for name, held in before.named.items()}
-        hows = await self._contents(one, other)
+        hows, settings = await self._contents(one, other)
         found, unsure = variables_apart(before.variables, after.variables, hows)
-        return Comparison(cells=cells, variables=found, not_compared=unsure, **parts)
+        return Comparison(cells=cells, variables=found, not_compared=unsure, settings=settings, **parts)
 
-    async def _contents(self, one: tuple[Session, Way], other: tuple[Session, Way]) -> Mapping[str, str | None]:
-        """How variables differ that both points have stored: empty for those that hold the same, None for unknown."""
+    async def _contents(self, one: tuple[Session, Way], other: tuple[Session, Way]) -> tuple[Hows, Settings]:
+        """How variables differ that both points have stored, and settings."""
         if one[0].owner != other[0].owner:
-            return {}  # What one user's objects do when they are loaded must not happen beside another's.
+            return {}, None  # What one user's objects do when they are loaded must not happen beside another's.
         points = [await self._stored(*point) for point in (one, other)]
         if points[0] is None or points[1] is None:
-            return {}
+            return {}, None
         if points[0].id == points[1].id:
-            return dict.fromkeys(points[0].kept, "")
+            return dict.fromkeys(points[0].kept, ""), []
         name = SessionId(new_id())
         workspace = workspace_of(self._t.root, one[0])
         try:
@@ -99,11 +114,14 @@ class Comparisons:
             await self._checkpoints.restore(kernel, points[0])
             both = sorted({*points[0].kept} & {*points[1].kept})
             await kernel.evaluate(injected.call("contrast", f"set_aside({both!r})"), COMPARED_S)
+            await kernel.evaluate(injected.call("surroundings", "set_aside()"), COMPARED_S)
             await self._checkpoints.restore(kernel, points[1])
-            return dict(await kernel.evaluate(injected.call("contrast", "told()"), COMPARED_S))
+            hows = dict(await kernel.evaluate(injected.call("contrast", "told()"), COMPARED_S))
+            told = await kernel.evaluate(injected.call("surroundings", "told()"), COMPARED_S)
+            return hows, [SettingDifference(**setting) for setting in told]
         except (KernelError, CellwrightError) as error:
             log.info("variables_not_compared", session_id=one[0].id, error=str(error))
-            return {}
+            return {}, None
         finally:
             await asyncio.shield(self._t.kernels.end(name))
 
@@ -141,7 +159,7 @@ class _Point:
 
 
 def variables_apart(
-    before: Mapping[str, Variable], after: Mapping[str, Variable], hows: Mapping[str, str | None]
+    before: Mapping[str, Variable], after: Mapping[str, Variable], hows: Hows
 ) -> tuple[list[VariableDifference], list[str]]:
     """Variables that are not the same, and names of those that seem to be; `hows` tells of contents, by name."""
     found, unsure = [], []

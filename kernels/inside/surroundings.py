@@ -10,6 +10,7 @@ import contextlib
 import copy
 import decimal
 import importlib
+import json
 import os
 import sys
 import time
@@ -25,6 +26,9 @@ ABSENT = None
 
 OF_THE_SCREEN = ("backend", "backend_fallback")
 """Matplotlib's settings that say where it draws: the kernel's matter."""
+
+SHOWN = 80
+"""Characters of a setting's value that are told."""
 
 RELOADING = ("enabled", "check_all", "autoload_obj")
 INLINE = ("figure_formats", "print_figure_kwargs", "close_figures", "rc")
@@ -333,6 +337,54 @@ def put(told: dict[str, Values]) -> list[dict[str, str]]:
         warnings.resetwarnings()  # What was warned of already is forgotten as well.
         warnings.filters.extend(filters)  # type: ignore[attr-defined]
     return failed
+
+
+def set_aside() -> str:
+    """Keeps what cells changed, to be compared with what comes next."""
+    _shell().cellwright_settings_aside = changed()
+    return "null"
+
+
+def told() -> str:
+    """JSON: `[{name, before, after}]` of settings that are not as those set aside; the environment's without values."""
+    began, before, after = begin(), _shell().cellwright_settings_aside, changed()
+    found = []
+    for name in sorted({*before, *after}):
+        sides = [values.get(name, {}) for values in (before, after)]
+        for key in sorted({*sides[0], *sides[1]}):
+            held = [side[key] if key in side else _at_begin(began, name, key) for side in sides]
+            if not _same(*held):
+                texts = [_said(name, value) for value in held]
+                if texts[0] == texts[1]:
+                    texts[1] = "another"
+                found.append({"name": called(name, key), "before": texts[0], "after": texts[1]})
+    return json.dumps(found)
+
+
+def _at_begin(began: _Begun, name: str, key: str) -> Any:
+    if name == "search path":
+        return len(began.path), [*range(len(began.path))]
+    if name == "warnings":
+        return began.warned
+    value = _first(began, name, sys.modules.get(KINDS[name].module)).get(key, ABSENT)
+    return _around(value, value) if name == "environment" else value
+
+
+def _said(name: str, value: Any) -> str:
+    """A setting's value in a few words. What stands in the environment may be a secret."""
+    if value is ABSENT:
+        return "none"
+    if name == "environment":
+        return "a value"
+    if name == "search path":
+        value = [entry[0] if type(entry) is tuple else entry for entry in value[1] if type(entry) is not int]
+    elif name == "warnings":
+        value = [f"{action} {about.__name__}" for action, _, about, *_ in value]
+    try:
+        text = repr(value)
+    except Exception:  # Whatever was set may say what it likes.
+        text = object.__repr__(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def _put(began: _Begun, name: str, wanted: Values) -> list[dict[str, str]]:

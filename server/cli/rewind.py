@@ -256,12 +256,17 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
     if told["not_compared"]:
         names = ", ".join(told["not_compared"])
         console.print(Text(f"  contents not compared: {names}", style="dim"), soft_wrap=True)
+    if told["settings"]:
+        console.print(Text("settings", style="bold"))
+    for setting in told["settings"] or []:
+        about = f"  {setting['before']} → {setting['after']}"
+        console.print(Text.assemble((f"  ~ {setting['name']}", "yellow"), (about, "dim")), soft_wrap=True)
     if told["cells"]:
         console.print(Text("cells", style="bold"))
     for cell in told["cells"]:
         _show_cell(console, cell)
     lists = any(any(told[kind].values()) for kind in ("turns", "files", "artifacts"))
-    if not (told["cells"] or told["variables"] or told["not_compared"] or lists):
+    if not (told["cells"] or told["variables"] or told["not_compared"] or told["settings"] or lists):
         console.print("The same.")
 
 

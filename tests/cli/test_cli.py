@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -140,7 +141,7 @@ def test_there_and_back(shell: Shell, model: OpenAIServer) -> None:
     run = shell("undo", "mine")
     assert "Now after turn 1" in run.stdout
     assert "cellwright redo mine" in run.stdout
-    model.script([cell("x = x * 10; x"), Say("ten.")])
+    model.script([cell("import sys; sys.setrecursionlimit(4321); x = x * 10; x"), Say("ten.")])
     shell("ask", "--session", "mine", "another way")
     lines = shell("log", "mine").stdout.splitlines()
     assert next(line for line in lines[1:] if "question" in line or "another" in line).startswith("●")
@@ -158,6 +159,7 @@ def test_there_and_back(shell: Shell, model: OpenAIServer) -> None:
     told = shell("diff", "mine@1", "mine@3").stdout
     assert "+ 3: another way" in told
     assert "~ x  1 → " in told
+    assert re.search(r"~ Python's recursion limit  \d+ → 4321", told)
     assert "The same." in shell("diff", "mine@1", "other@1").stdout
     assert "question 2" in shell("show", "mine@2").stdout
     assert "left behind by a rewind" in shell("show", "mine@2").stdout

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cellwright.notebooks.render import plain
+from cellwright.server.comparison import Comparison
 from cellwright.server.domain import Rewound, VariablesBack
 from cellwright.server.kernel_life import workspace_of
 
@@ -131,3 +132,13 @@ def same(one: Seen, other: Seen) -> bool:
 def call(name: str, **arguments: Any) -> Say:
     """A model's wish to have a tool run."""
     return Say(calls=[(name, arguments)])
+
+
+async def compared(one: Talk, n: int, other: Talk, m: int) -> Comparison:
+    """What the second of two points, each a session and the number of a turn, has otherwise than the first."""
+    app = one.app
+    points = [
+        (await talk.refresh(), await app.ways.to(talk.session.id, (await app.rewind.turn(talk.session, turn)).id))
+        for talk, turn in ((one, n), (other, m))
+    ]
+    return await app.comparisons.between(points[0], points[1])

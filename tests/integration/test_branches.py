@@ -7,13 +7,12 @@ from typing import Any
 
 import nbformat
 from cellwright.server.app import Cellwright
-from cellwright.server.comparison import Comparison
 from cellwright.server.kernel_life import workspace_of
 from nbformat.v4 import new_notebook
 
 from tests.conftest import OWNER, Talk
 from tests.doubles.openai_server import Say, cell
-from tests.integration.going_back import branch, go, look, same, settled, three_turns, value_of
+from tests.integration.going_back import branch, compared, go, look, same, settled, three_turns, value_of
 
 
 async def test_a_branch_has_all_that_there_was(talk: Talk) -> None:
@@ -101,15 +100,6 @@ async def test_a_branch_costs_no_more_tokens(talk: Talk) -> None:
         (row.prompt_tokens, row.calls) for row in used
     ]
     assert child.session.usage.calls == 0
-
-
-async def compared(one: Talk, n: int, other: Talk, m: int) -> Comparison:
-    app = one.app
-    points = [
-        (await talk.refresh(), await app.ways.to(talk.session.id, (await app.rewind.turn(talk.session, turn)).id))
-        for talk, turn in ((one, n), (other, m))
-    ]
-    return await app.comparisons.between(points[0], points[1])
 
 
 async def test_what_variables_hold_is_compared(talk: Talk) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Talk
-from tests.integration.going_back import branch, go, recover, settled, value_of
+from tests.conftest import OWNER, Talk
+from tests.integration.going_back import branch, compared, go, recover, settled, value_of
 
 SET = """
 import decimal, os, sys, time, warnings
@@ -125,6 +125,26 @@ async def test_settings_come_back(talk: Talk, kernel: str | None) -> None:
     assert await settings(talk) == WANTED
     [*_, drawn] = await talk.app.cells.document(talk.session.id)
     assert "image/svg+xml" in str(drawn.outputs)
+
+
+async def test_settings_are_compared(talk: Talk) -> None:
+    """What two points have otherwise beside variables; what stands in the environment is not told."""
+    await talk.run(SET)
+    await talk.run("os.environ['REGION'] = 'south'\npd.set_option('display.max_rows', 4)\nsys.path.remove('lib')")
+    await talk.run("n = 1")
+    await settled(talk)
+    told = await compared(talk, 1, talk, 2)
+    assert [tuple(setting.model_dump().values()) for setting in told.settings or []] == [
+        ("the environment's REGION", "a value", "another"),
+        ("pandas's display.max_rows", "60", "4"),
+        ("search path", "['lib', 'more']", "['more']"),
+    ]
+    assert (await compared(talk, 2, talk, 3)).settings == []
+    plain = Talk(talk.app, await talk.app.sessions.create(OWNER), talk.model)
+    await plain.run("n = 1")
+    await settled(plain)
+    names = {setting.name for setting in (await compared(talk, 3, plain, 1)).settings or []}
+    assert {"Python's recursion limit", "filters of warnings", "NumPy's print suppress"} < names
 
 
 async def test_what_cannot_be_stored_is_named(talk: Talk) -> None:

@@ -419,6 +419,12 @@ export interface components {
              * @default []
              */
             not_compared: string[];
+            /**
+             * Settings
+             * @description Settings that are not the same; null where they could not be compared
+             * @default []
+             */
+            settings: components["schemas"]["SettingDifference"][] | null;
             artifacts: components["schemas"]["Named"];
         };
         /** Compress */
@@ -1975,6 +1981,21 @@ export interface components {
             value: string;
             /** Source */
             source: string;
+        };
+        /**
+         * SettingDifference
+         * @description Something other than a variable that cells changed: an option of a library, the search path, the environment.
+         */
+        SettingDifference: {
+            /** Name */
+            name: string;
+            /**
+             * Before
+             * @description How it was at the first point; of the environment, only whether there was a value
+             */
+            before: string;
+            /** After */
+            after: string;
         };
         /** SettingList */
         SettingList: {
