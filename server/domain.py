@@ -319,7 +319,7 @@ class RanAgain(Frozen):
     source: str
     verdict: Literal["same", "tolerance", "different", "failed", "skipped", "planned"]
     reason: str = ""
-    duration_ms: int = 0
+    duration_ms: int = Field(0, description="How long it took; of one that did not run again, how long by the record")
 
 
 Means = Literal["none", "fork", "stored", "rerun"]

@@ -104,6 +104,7 @@ class Plan:
                 source=run.source,
                 verdict="skipped" if run.execution_id in self.refused else "planned",
                 reason=self.refused.get(run.execution_id, ""),
+                duration_ms=run.duration_ms,
             )
             for run in self.runs
         ]
@@ -348,7 +349,7 @@ class Revival:
         if run.execution_id in plan.refused:
             why = plan.refused[run.execution_id]
             doubt.left_out(run.source, why, plan.reached[run.execution_id])
-            return RanAgain(**about, verdict="skipped", reason=why)
+            return RanAgain(**about, verdict="skipped", reason=why, duration_ms=run.duration_ms)
         try:
             held = await self._artifacts.fetch_all(references(recorded))
         except KeyError:

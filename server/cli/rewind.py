@@ -8,7 +8,7 @@ from typing import Any
 import click
 from cellwright.server.cli.client import Server, connect, quoted
 from cellwright.server.cli.sessions import JSON, ago, complete_session
-from cellwright.server.cli.view import size
+from cellwright.server.cli.view import size, took
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -74,11 +74,14 @@ def tell_variables(console: Console, variables: dict[str, Any], *, foretold: boo
     """How variables came back, or would: by what, which cells ran again, and what is not as it was."""
     means = [MEANS[name] for name in variables["means"] if name != "none"]
     if means:
-        seconds = f", in {variables['seconds']:.2g} s" if not foretold and variables["seconds"] else ""
+        runs_ms = sum(again["duration_ms"] for again in variables["ran_again"] if again["verdict"] != "skipped")
+        taken = f", which took {took(runs_ms)}" if foretold and runs_ms else ""
+        seconds = f", in {variables['seconds']:.2g} s" if not foretold and variables["seconds"] else taken
         _tell_rows(console, [("variables", f"by {' and '.join(means)}{seconds}")])
     for again in variables["ran_again"]:
         first = next((line for line in again["source"].splitlines() if line.strip()), "")
-        console.print(Text(f"    ↻ turn {again['turn']}: {first[:60]}  {again['verdict']} {again['reason']}"[:160]))
+        told = f"{again['verdict']}, {took(again['duration_ms'])}  {again['reason']}"
+        console.print(Text(f"    ↻ turn {again['turn']}: {first[:60]}  {told}"[:160]))
     lost: dict[str, list[str]] = {}
     for told_lost in variables["missing"]:
         lost.setdefault(told_lost["reason"], []).append(told_lost["name"])

@@ -37,6 +37,11 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def took(ms: int) -> str:
+    """Milliseconds for people."""
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 60_000 else f"{ms // 60_000} min"
+
+
 class TurnView:
     """Shows the events of one turn; `ended` is the type of its last."""
 

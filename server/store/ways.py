@@ -26,6 +26,7 @@ class Run:
     cell_id: str
     source: str
     ok: bool
+    duration_ms: int
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Ways:
                 row["cell_id"],
                 row["source"],
                 row["status"] == "ok",
+                row["duration_ms"] or 0,
             )
             for row in rows
             if row["kernel_incarnation"] >= lives.first

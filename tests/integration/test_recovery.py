@@ -101,13 +101,14 @@ async def test_recovery_leaves_out_what_reached_outside(talk: Talk, recovery: st
     object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
     await talk.run("import subprocess")
     await talk.run("open('count.txt', 'a').write('1')\nout = subprocess.run(['true']).returncode")
-    await talk.run("x = 1\nx")
+    await talk.run("import time\ntime.sleep(0.2)\nx = 1\nx")
     await talk.run("import os; os._exit(1)")
     await settled(talk)
     if recovery == "ask":
         generation = await talk.app.turns.owned(talk.session.id)
         foretold = await talk.app.rewind.recovery(await talk.refresh(), "safe")
         assert [a.verdict for a in foretold.ran_again] == ["planned", "skipped", "planned"]
+        assert foretold.ran_again[2].duration_ms >= 200
         told = await recover(talk)
         assert [lost.name for lost in told.missing] == ["out"]
     await talk.run("y = x")

@@ -24,7 +24,7 @@ WITH taken_back AS (
     SELECT payload ->> 'execution_id' AS execution_id, seq FROM events
     WHERE turn_id IN (SELECT id FROM special) AND type = 'cell.started'
 )
-SELECT r.execution_id, r.turn_id, t.n, r.cell_id, r.source, r.kernel_incarnation, r.started_at, r.status
+SELECT r.execution_id, r.turn_id, t.n, r.cell_id, r.source, r.kernel_incarnation, r.started_at, r.status, r.duration_ms
 FROM cell_runs r JOIN turns t ON t.id = r.turn_id LEFT JOIN begun b ON b.execution_id = r.execution_id::text
 WHERE r.turn_id = ANY ($1::uuid[]) AND r.status IN ('ok', 'error')
   AND (b.seq IS NULL OR on_line(b.seq, $3::jsonb)

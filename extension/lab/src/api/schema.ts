@@ -1465,6 +1465,7 @@ export interface components {
             reason: string;
             /**
              * Duration Ms
+             * @description How long it took; of one that did not run again, how long by the record
              * @default 0
              */
             duration_ms: number;

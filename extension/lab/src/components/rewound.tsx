@@ -46,7 +46,8 @@ export function RewoundView({ rewound, foretold }: { rewound: Rewound; foretold?
     [trans.__('Files removed'), few(files.removed)],
     [trans.__('Variables'), how + (variables.seconds && !foretold ? ` · ${seconds(variables.seconds * 1000)}` : '')]
   ];
-  const again = variables.ran_again.filter(ran => ran.verdict !== 'skipped').map(firstLine);
+  const again = variables.ran_again.filter(ran => ran.verdict !== 'skipped');
+  const took = seconds(again.reduce((sum, ran) => sum + ran.duration_ms, 0));
   const warnings = [
     ...variables.missing.map(lost => `${lost.name}: ${lost.reason}`),
     ...files.left.map(left => `${left.name}: ${left.reason}`),
@@ -66,8 +67,10 @@ export function RewoundView({ rewound, foretold }: { rewound: Rewound; foretold?
       </dl>
       {again.length > 0 && (
         <details>
-          <summary>{trans._n('%1 cell runs again', '%1 cells run again', again.length)}</summary>
-          <pre>{again.join('\n')}</pre>
+          <summary>
+            {trans._n('%1 cell runs again, which took %2', '%1 cells run again, which took %2', again.length, took)}
+          </summary>
+          <pre>{again.map(ran => `${firstLine(ran)}  · ${seconds(ran.duration_ms)}`).join('\n')}</pre>
         </details>
       )}
       {warnings.length > 0 && (
