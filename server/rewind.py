@@ -23,7 +23,8 @@ from cellwright.notebooks.document import Document
 from cellwright.notebooks.edits import changed, difference
 from cellwright.notebooks.reach import Reach
 from cellwright.server import events as e
-from cellwright.server.agent import risk
+from cellwright.server.agent import dangers
+from cellwright.server.agent.risk import Reasons
 from cellwright.server.domain import (
     CellsMoved,
     FilesMoved,
@@ -60,7 +61,7 @@ class Before:
 To = int | str | Before | Way | None
 """A turn by its number or id, a point, or nothing: one turn back, or forth."""
 
-OUTSIDE = (risk.NETWORK, risk.STARTS, risk.WRITES, risk.INSTALLS, risk.DELETES_OUT, risk.DELETES_ANY)
+OUTSIDE = (dangers.NETWORK, dangers.STARTS, dangers.WRITES, dangers.INSTALLS, dangers.DELETES_OUT, dangers.DELETES_ANY)
 MAX_TOLD = 20
 LOOKS = 3
 SETTLES_S = 10.0
@@ -451,7 +452,7 @@ def outside(cells: list[tuple[int, str, bool]], folder: str) -> list[tuple[int, 
 
     The others are there for what they say of names.
     """
-    judged = risk.Reasons(folder, ran=True)
+    judged = Reasons(folder, ran=True)
     known: dict[str, str] = {}
     reach = Reach()
     told: dict[tuple[int, str], None] = {}

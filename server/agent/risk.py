@@ -10,153 +10,39 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
-INSTALLS = "installs packages"
-DELETES = "deletes files"
-DELETES_OUT = "deletes what is outside the workspace"
-DELETES_ANY = "deletes files that cannot be told beforehand"
-WRITES = "writes outside the workspace"
-STARTS = "starts processes"
-NETWORK = "reaches the network"
-UNKNOWN = "runs code that cannot be judged beforehand"
-UNREADABLE = "is not Python that can be read"
-
-MODULES: dict[str, str] = {
-    **dict.fromkeys(("subprocess", "pty", "multiprocessing", "pexpect", "sh", "plumbum", "invoke", "fabric"), STARTS),
-    **dict.fromkeys(
-        (
-            *("requests", "httpx", "aiohttp", "urllib3", "socket", "socketserver", "ftplib", "smtplib", "imaplib"),
-            *("poplib", "telnetlib", "xmlrpc", "paramiko", "boto3", "botocore", "websocket", "websockets", "ssl"),
-            *("gspread", "tweepy", "yfinance", "pycurl", "asyncssh", "minio", "psycopg", "psycopg2", "pymongo"),
-            *("asyncpg", "redis", "pymysql", "kaggle", "huggingface_hub", "openai", "litellm", "anthropic"),
-            *("webbrowser", "nntplib", "wget", "s3fs", "gcsfs", "adlfs", "pandas_datareader", "selenium"),
-            *("pyodbc", "mysql", "MySQLdb", "aiomysql", "oracledb", "cx_Oracle", "snowflake", "pymssql", "ibm_db"),
-            *("cassandra", "neo4j", "elasticsearch", "opensearchpy", "influxdb", "influxdb_client", "trino", "impala"),
-            *("clickhouse_driver", "clickhouse_connect", "databricks", "prestodb", "pyhive", "pandas_gbq", "motor"),
-            *("aiopg", "psycopg_pool", "kafka", "confluent_kafka", "pika", "grpc", "ldap3", "playwright", "mlflow"),
-            *("wandb", "comet_ml", "neptune", "slack_sdk", "stripe", "twilio", "github", "gitlab", "jira"),
-        ),
-        NETWORK,
-    ),
-    **dict.fromkeys(("pip", "ensurepip", "conda", "micropip", "piplite", "setuptools"), INSTALLS),
-    **dict.fromkeys(("ctypes", "cffi", "importlib", "runpy", "code", "codeop", "marshal"), UNKNOWN),
-}
-PARTS: dict[str, str] = {
-    "urllib.request": NETWORK,
-    "google.cloud": NETWORK,
-    "googleapiclient": NETWORK,
-    "azure.storage": NETWORK,
-    "http.client": NETWORK,
-    "http.server": NETWORK,
-    "concurrent.futures.ProcessPoolExecutor": STARTS,
-    "asyncio.create_subprocess_exec": STARTS,
-    "asyncio.create_subprocess_shell": STARTS,
-    "asyncio.open_connection": NETWORK,
-    "asyncio.start_server": NETWORK,
-    "shutil.rmtree": DELETES,
-    "shutil.move": DELETES,
-    "send2trash": DELETES,
-    "sys.modules": UNKNOWN,
-    "builtins": UNKNOWN,
-    "ray": STARTS,
-    "sklearn.datasets.fetch_": NETWORK,
-    "seaborn.load_dataset": NETWORK,
-    "statsmodels.datasets.get_rdataset": NETWORK,
-}
-OF_OS = {
-    **dict.fromkeys(("remove", "unlink", "rmdir", "removedirs", "truncate"), DELETES),
-    **dict.fromkeys(("rename", "renames", "replace"), WRITES),
-    **dict.fromkeys(("symlink", "link", "chmod", "chown", "mknod", "mkfifo", "chroot", "fchmod", "lchown"), WRITES),
-    **dict.fromkeys(
-        ("system", "popen", "fork", "forkpty", "startfile", "posix_spawn", "posix_spawnp", "kill", "killpg"), STARTS
-    ),
-}
-REMOVING = {"os.remove", "os.unlink", "os.rmdir", "os.removedirs", "os.truncate", "shutil.rmtree"}
-DELETING_METHODS = {"unlink", "rmdir", "rmtree"}
-STARTING_METHODS = {"system", "popen", "check_output", "check_call", "Popen"}
-"""Telling by themselves, whatever name their module goes by since an earlier cell."""
-
-SAVING_METHODS = {
-    *("to_csv", "to_excel", "to_parquet", "to_json", "to_pickle", "to_feather", "to_hdf", "to_html", "to_latex"),
-    *("to_markdown", "to_stata", "to_xml", "to_file", "to_netcdf", "to_zarr", "to_sql", "to_image", "to_orc"),
-    *("savefig", "save", "savetxt", "savez", "savez_compressed", "save_model", "save_pretrained", "dump", "imsave"),
-    *("write_html", "write_image", "write_json", "write_csv", "write_parquet", "write_excel", "write_ipc"),
-    *("write_ndjson", "imwrite", "export", "extractall", "extract", "tofile"),
-}
-WRITING_METHODS = {"write_text", "write_bytes", "mkdir", "touch", "symlink_to", "hardlink_to"}
-RENAMING_METHODS = {"rename", "replace"}
-DATABASES = {"sqlite3.connect", "duckdb.connect", "shelve.open", "dbm.open", "h5py.File"}
-"""Opening one of these makes a file, or may change it."""
-
-HOLDING = {"connect", "client", "resource", "create_connection", "login", "session", "create_engine", "pipeline"}
-"""Calls besides those of classes whose value is a way out by itself: a connection, a client."""
-
-HOLDING_ON = {"cursor", "connect", "raw_connection", "begin", "session", "get_database", "get_collection", "bucket"}
-"""Methods of such a value whose value is one as well; so are its attributes, its items, and what its classes make."""
-
-MACHINES = ("os.environ", "os.getenv", "os.sep.join", "os.path.relpath", "os.path.expanduser", "os.path.expandvars")
-"""Calls and values that make paths of what only the machine knows."""
-
-SAME_PLACE = ("os.path.abspath", "os.path.realpath", "os.path.normpath", "os.fspath")
-NAMING = (ast.Lambda, ast.Name, ast.Attribute)
-MOST_HELD = 50
-"""A literal that holds more is data."""
-
-COPYING = {"copy", "copy2", "copyfile", "copytree", "make_archive", "unpack_archive"}
-JUDGED_NAMES = {"exec": UNKNOWN, "eval": UNKNOWN, "compile": UNKNOWN, "__import__": UNKNOWN, "breakpoint": UNKNOWN}
-DANGEROUS_ATTRIBUTES = {
-    "__subclasses__",
-    "__globals__",
-    "__builtins__",
-    "__code__",
-    "__loader__",
-    "__import__",
-    "__mro__",
-    "__bases__",
-    "__dict__",
-}
-PATH_ARGUMENTS = {"path", "fname", "file", "filename", "path_or_buf", "excel_writer", "buf", "name", "dst", "con"}
-URL = re.compile(r"^[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
-LOCAL_URL = re.compile(r"^(file|memory|sqlite)://", re.IGNORECASE)
-SHELL_MAGICS = {"system", "sx", "bash", "sh", "script", "cmd", "perl", "ruby", "svg_system", "!", "python2"}
-MAGICS = {"pip": INSTALLS, "conda": INSTALLS, "mamba": INSTALLS, "uv": INSTALLS, "micromamba": INSTALLS}
-HARMLESS_MAGICS = {
-    *("matplotlib", "time", "timeit", "whos", "who", "who_ls", "pinfo", "pinfo2", "precision", "pwd", "lsmagic"),
-    *(
-        "config",
-        "autoreload",
-        "load_ext",
-        "capture",
-        "prun",
-        "memit",
-        "pdoc",
-        "psource",
-        "history",
-        "psearch",
-        "pprint",
-    ),
-    *("html", "latex", "markdown", "svg", "javascript", "js", "xmode", "colors", "page", "env"),
-}
-MAGIC_CALLS = {"run_line_magic", "run_cell_magic"}
-IPYTHON_CALLS = {*MAGIC_CALLS, "system", "getoutput"}
-OPTIONS = re.compile(r"^\s*(-\w+(\s*\d+)?\s+)+")
-ALWAYS = ("os", "posix", "nt", "sys", "shutil", "pathlib", "builtins")
-"""Modules that a name of theirs surely means; any other may be a variable where no cell has imported it."""
+from cellwright.server.agent import dangers
+from cellwright.server.agent.dangers import (
+    DELETES,
+    DELETES_ANY,
+    DELETES_OUT,
+    INSTALLS,
+    NETWORK,
+    STARTS,
+    UNKNOWN,
+    UNREADABLE,
+    WRITES,
+)
+from cellwright.server.agent.modules import Known, Module, Modules
 
 
 class Reasons:
     """Judges a notebook's cells in the order in which they ran: an earlier one may have said what a name means."""
 
-    def __init__(self, workspace: str = ".", *, ran: bool = False) -> None:
-        """Of cells that `ran` it is asked what they did: importing what reaches outside does not do so yet, and a path
-        of which nothing can be told may lead anywhere.
+    def __init__(
+        self, workspace: str = ".", *, ran: bool = False, files: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
+        """`files` of the workspace count instead of those that are there now.
+
+        Of cells that `ran` it is asked what they did: importing what reaches outside does not do so yet, and a path of
+        which nothing can be told may lead anywhere.
         """
         self._workspace, self._ran = os.path.realpath(workspace), ran
-        self._known = _Known()
+        self._known, self._modules = Known(), Modules(self._workspace, self._judged, files)
 
     def of(self, source: str) -> list[str]:
         """Why a cell is risky, each reason once with the line it stands in; empty for a harmless one."""
@@ -165,11 +51,15 @@ class Reasons:
             # It will fail in the kernel as well, but what exactly runs before it does is not to be seen.
             return [UNREADABLE] if source.strip() else []
         found: dict[str, int] = {}
-        judge = _Judge(self._workspace, self._known, self._ran)
+        judge = _Judge(self._workspace, self._known, self._ran, self._modules)
         for reason, line in judge.judge(tree):
             found.setdefault(reason, line)
         self._known = judge.known()
         return [f"{reason} (line {line})" for reason, line in found.items()]
+
+    def _judged(self, tree: ast.Module, package: str) -> Module:
+        judge = _Judge(self._workspace, Known(), self._ran, self._modules, package)
+        return Module(at_once=tuple(judge.at_once(tree)), known=judge.known())
 
 
 def reasons(source: str, workspace: str = ".", before: Iterable[str] = ()) -> list[str]:
@@ -199,24 +89,11 @@ def _transformer() -> Any:
     return TransformerManager()
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What earlier cells have said of names: modules they mean, texts they hold, ways out they are, and what code of
-    their own does.
-    """
-
-    names: dict[str, str] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    held: dict[str, str] = field(default_factory=dict)
-    does: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    holding: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    writing: dict[str, tuple[tuple[str, ...], frozenset[str]]] = field(default_factory=dict)
-    unsure: frozenset[str] = frozenset()
-
-
 class _Judge:
-    def __init__(self, workspace: str, known: _Known, ran: bool) -> None:
+    def __init__(self, workspace: str, known: Known, ran: bool, modules: Modules, package: str = "") -> None:
+        """`package` is the one that the code lies in, for what it imports relative to that."""
         self._workspace, self._ran = workspace, ran
+        self._modules, self._package = modules, package
         self._names: dict[str, str] = dict(known.names)
         """What a name stands for: `pd` for `pandas`, `rm` for `os.remove`."""
         self._texts: dict[str, str] = dict(known.texts)
@@ -237,6 +114,20 @@ class _Judge:
         """Calls of get_ipython that IPython itself wrote for magics."""
 
     def judge(self, tree: ast.AST) -> Iterator[tuple[str, int]]:
+        """Why code is risky, with the line of each reason."""
+        self._look(tree)
+        for node in ast.walk(tree):
+            line = getattr(node, "lineno", 1)
+            for reason in self._of(node):
+                yield reason, line
+
+    def at_once(self, tree: ast.AST) -> list[str]:
+        """What code does by itself, apart from what it defines."""
+        self._look(tree)
+        return list(dict.fromkeys(reason for node in _outside_of_functions(tree) for reason in self._of(node)))
+
+    def _look(self, tree: ast.AST) -> None:
+        """Notes what names mean."""
         self._names |= {"os": "os", "pathlib": "pathlib", "Path": "pathlib.Path", "shutil": "shutil", "sys": "sys"}
         assigned: dict[str, int] = {}
         for node in ast.walk(tree):
@@ -251,8 +142,11 @@ class _Judge:
                         alias.name if alias.asname else alias.name.split(".")[0]
                     )
             elif isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    self._names[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+                whence = self._whence(node)
+                self._names |= {called: f"{whence}.{name}" for name, called in self._imported(node)}
+            elif isinstance(node, ast.Call) and self._qualified(node.func) in ("sys.path.append", "sys.path.insert"):
+                for folder in filter(None, map(self._text, node.args)):
+                    self._modules.look_in(folder)
             elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 name = node.targets[0].id
                 assigned[name] = assigned.get(name, 0) + 1
@@ -275,7 +169,7 @@ class _Judge:
                     if assigned[name] == 1:
                         self._paths[name] = value
                 case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")) as asked, attr=attr)):
-                    if attr in IPYTHON_CALLS:
+                    if attr in dangers.IPYTHON_CALLS:
                         self._magics.add(id(asked))
         for node in ast.walk(tree):
             match node:
@@ -284,16 +178,33 @@ class _Judge:
                 case ast.withitem(context_expr=value, optional_vars=ast.Name(id=name)):
                     self._hold(name, value)
         self._learn(tree)
-        for node in ast.walk(tree):
-            line = getattr(node, "lineno", 1)
-            for reason in self._of(node):
-                yield reason, line
 
-    def known(self) -> _Known:
+    def known(self) -> Known:
         """What later cells go by."""
-        return _Known(
+        return Known(
             self._names, self._texts, self._held, self._does, self._holding, self._writing, frozenset(self._unsure)
         )
+
+    def _within(self) -> _Judge:
+        """Another, for code that stands in this code."""
+        return _Judge(self._workspace, self.known(), self._ran, self._modules, self._package)
+
+    def _whence(self, node: ast.ImportFrom) -> str:
+        """The whole name of the module that something is imported from."""
+        if not node.level:
+            return node.module or ""
+        parts = self._package.split(".")
+        return ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [node.module])])
+
+    def _imported(self, node: ast.ImportFrom) -> Iterator[tuple[str, str]]:
+        """Names that are imported from a module, and what they are called from here on."""
+        module = self._modules.find(self._whence(node))
+        for alias in node.names:
+            if alias.name == "*" and module is not None:
+                told = module.known
+                yield from ((name, name) for name in {*told.names, *told.does, *told.held, *told.holding})
+            else:
+                yield alias.name, alias.asname or alias.name
 
     def _learn(self, tree: ast.AST) -> None:
         """Notes what the code does that names stand for, so that whoever calls it later is known to do that."""
@@ -316,17 +227,31 @@ class _Judge:
         match value:
             case ast.Name(id=other) if other in self._does:
                 self._does[name] = self._does[other]
-            case ast.Call(func=ast.Name(id=made)) if made in self._does and made[:1].isupper():
-                self._does[name] = self._does[made]
+            case ast.Call(func=made) if _last(made)[:1].isupper() and (does := self._does_of(made)):
+                self._does[name] = does
             case ast.Call(func=function) if (self._qualified(function) or "").endswith(("partial", "partialmethod")):
                 self._code(self._does, name, value)
             case ast.Lambda() | ast.GeneratorExp():
                 self._code(self._does, name, value)
             case ast.Dict(values=values) | ast.List(elts=values) | ast.Tuple(elts=values):
-                if len(values) <= MOST_HELD and any(
+                if len(values) <= dangers.MOST_HELD and any(
                     isinstance(v, ast.Lambda | ast.Name | ast.Attribute) for v in values
                 ):
                     self._code(self._holding, name, value)
+
+    def _does_of(self, node: ast.AST) -> tuple[str, ...]:
+        """What the code of a function or a class does."""
+        if isinstance(node, ast.Name) and node.id in self._does:
+            return self._does[node.id]
+        return tuple(self._of_workspace(self._qualified(node)))
+
+    def _of_workspace(self, name: str | None) -> Iterator[str]:
+        """What the code of a module in the workspace does that a name stands for."""
+        if name is not None and "." in name and self._is_imported(name):
+            yield from self._modules.reasons(name)
+
+    def _is_imported(self, name: str) -> bool:
+        return name.partition(".")[0] in {known.partition(".")[0] for known in self._names.values()}
 
     def _writes_where_told(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         """Notes a function whose parameters say where it writes."""
@@ -340,9 +265,9 @@ class _Judge:
             where: list[ast.AST] = []
             if name == "open" and self._may_write(node, "open"):
                 where = _given(node, 0, "file")
-            elif method in SAVING_METHODS:
-                where = [*node.args[:1], *(k.value for k in node.keywords if k.arg in PATH_ARGUMENTS)]
-            elif method in WRITING_METHODS and isinstance(node.func, ast.Attribute):
+            elif method in dangers.SAVING_METHODS:
+                where = [*node.args[:1], *(k.value for k in node.keywords if k.arg in dangers.PATH_ARGUMENTS)]
+            elif method in dangers.WRITING_METHODS and isinstance(node.func, ast.Attribute):
                 where = [node.func.value]
             told |= {n.id for part in where for n in ast.walk(part) if isinstance(n, ast.Name)} & {*names}
         if told:
@@ -350,16 +275,17 @@ class _Judge:
 
     def _told_where(self, node: ast.Call) -> Iterator[ast.AST]:
         """Arguments of a call that say where it writes."""
-        names, told = (
-            self._writing.get(node.func.id, ((), frozenset())) if isinstance(node.func, ast.Name) else ((), set())
-        )
+        writing, name = self._writing, self._qualified(node.func) or ""
+        if "." in name and self._is_imported(name) and (found := self._modules.behind(name)) is not None:
+            writing, name = found[0].writing, found[1]
+        names, told = writing.get(name, ((), frozenset()))
         yield from (value for name, value in zip(names, node.args, strict=False) if name in told)
         yield from (keyword.value for keyword in node.keywords if keyword.arg in told)
 
     def _is_built_path(self, value: ast.AST) -> bool:
         """Whether a path is made of what the machine says."""
         named = (self._qualified(node) or "" for node in ast.walk(value) if isinstance(node, ast.Attribute))
-        return any(name.startswith(MACHINES) for name in named)
+        return any(name.startswith(dangers.MACHINES) for name in named)
 
     def _hold(self, name: str, value: ast.AST) -> None:
         """Notes a name that is given a way out."""
@@ -378,19 +304,19 @@ class _Judge:
                 last = function.attr if isinstance(function, ast.Attribute) else ""
                 on = self._way_out(function.value) if isinstance(function, ast.Attribute) else None
                 if on is not None:
-                    return on if last in HOLDING_ON or last[:1].isupper() else None
+                    return on if last in dangers.HOLDING_ON or last[:1].isupper() else None
                 if isinstance(function, ast.Name) and function.id in self._held:
                     return self._held[function.id]
                 called = self._qualified(function) or ""
                 last = called.rpartition(".")[2]
-                if called in DATABASES and any(self._leads_out(argument) for argument in node.args[:1]):
+                if called in dangers.DATABASES and any(self._leads_out(argument) for argument in node.args[:1]):
                     return WRITES
                 if last[:1].isupper() or last.endswith("maker"):
                     given = (self._way_out(argument) for argument in node.args if isinstance(argument, ast.Name))
                     if (reason := next(filter(None, given), None)) is not None:
                         return reason
-                if last in HOLDING or last[:1].isupper():
-                    found = [*_of_module(called), *self._of_engine(node, called)]
+                if last in dangers.HOLDING or last[:1].isupper():
+                    found = [*dangers.of_module(called), *self._of_engine(node, called)]
                     return next((reason for reason in found if reason in (NETWORK, STARTS)), None)
         return None
 
@@ -407,48 +333,54 @@ class _Judge:
         """An engine whose address is of this machine's disk or memory is none; one that cannot be told may be any."""
         if (name or "").rpartition(".")[2] == "create_engine" and node.args:
             text = self._beginning(node.args[0])
-            if text is None or (URL.match(text) and not LOCAL_URL.match(text)):
+            if text is None or _is_remote(text):
                 yield NETWORK
 
     def _of(self, node: ast.AST) -> Iterator[str]:
         match node:
-            case ast.Import() | ast.ImportFrom() if self._ran:
-                return
             case ast.Import(names=names):
                 for alias in names:
-                    yield from _of_module(alias.name)
-            case ast.ImportFrom(module=module, names=names):
+                    yield from self._modules.at_once(alias.name)
+                    yield from dangers.of_module(alias.name) if not self._ran else ()
+            case ast.ImportFrom(names=names):
+                module = self._whence(node)
                 for alias in names:
+                    yield from self._modules.at_once(f"{module}.{alias.name}")
+                    if self._ran:
+                        continue
                     if module in ("os", "posix", "builtins", "IPython") and alias.name == "*":
                         yield UNKNOWN
-                    yield from _of_module(f"{module or ''}.{alias.name}")
-                    yield from self._of_name(f"{module or ''}.{alias.name}")
+                    yield from dangers.of_module(f"{module}.{alias.name}")
+                    yield from self._of_name(f"{module}.{alias.name}", mere=True)
             case ast.Call():
                 yield from self._of_call(node)
             case ast.Attribute(attr=attribute):
-                if attribute in DANGEROUS_ATTRIBUTES:
+                if attribute in dangers.DANGEROUS_ATTRIBUTES:
                     yield UNKNOWN
                 yield from self._of_name(self._qualified(node))
             case ast.Name(id=name, ctx=ast.Load()):
-                if name in JUDGED_NAMES and name not in self._names:
-                    yield JUDGED_NAMES[name]
+                if name in dangers.JUDGED_NAMES and name not in self._names:
+                    yield dangers.JUDGED_NAMES[name]
                 if name in ("__builtins__", "__loader__"):
                     yield UNKNOWN
                 yield from self._of_name(self._names.get(name))
                 yield from self._does.get(name, ())
 
-    def _of_name(self, name: str | None) -> Iterator[str]:
+    def _of_name(self, name: str | None, *, mere: bool = False) -> Iterator[str]:
+        """What is done with what a name stands for; or, for a mere import, what that says by itself."""
         if name is None:
             return
+        if not mere:
+            yield from self._of_workspace(name)
         head, _, tail = name.partition(".")
         if head in ("os", "posix", "nt") and tail:
             first = tail.split(".")[0]
-            if first in OF_OS and first not in ("rename", "renames", "replace"):
-                yield OF_OS[first]
+            if first in dangers.OF_OS and first not in ("rename", "renames", "replace"):
+                yield dangers.OF_OS[first]
             elif first.startswith(("exec", "spawn")):
                 yield STARTS
-        elif tail and (head in ALWAYS or head in {known.split(".")[0] for known in self._names.values()}):
-            yield from _of_module(name)
+        elif tail and (head in dangers.ALWAYS or self._is_imported(head)):
+            yield from dangers.of_module(name)
 
     def _of_call(self, node: ast.Call) -> Iterator[str]:
         name = self._qualified(node.func)
@@ -460,27 +392,33 @@ class _Judge:
         if any(map(self._leads_out, self._told_where(node))):
             yield WRITES
         yield from self._holding.get(self._root(node.func) or "", ())
-        if name in REMOVING:
+        if name in dangers.REMOVING:
             yield from self._deletes(node.args[0] if node.args else None)
         if name == "get_ipython" and id(node) not in self._magics:
             yield UNKNOWN
-        if method in STARTING_METHODS and not self._is_magic(node):
+        if method in dangers.STARTING_METHODS and not self._is_magic(node):
             yield STARTS
         if name in ("getattr", "setattr") and len(node.args) > 1 and self._text(node.args[1]) is None:
             target = self._qualified(node.args[0])
-            if target is not None and target.split(".")[0] in {*MODULES, "os", "shutil", "sys", "builtins", "posix"}:
+            if target is not None and target.split(".")[0] in {
+                *dangers.MODULES,
+                "os",
+                "shutil",
+                "sys",
+                "builtins",
+                "posix",
+            }:
                 yield UNKNOWN
         elif name == "getattr" and len(node.args) > 1:
             target = self._qualified(node.args[0])
             if target is not None:
                 yield from self._of_name(f"{target}.{self._text(node.args[1])}")
-        if name in ("vars", "globals") and (not node.args or self._qualified(node.args[0]) in ALWAYS):
+        if name in ("vars", "globals") and (not node.args or self._qualified(node.args[0]) in dangers.ALWAYS):
             yield UNKNOWN
         yield from self._of_magic(node, method)
         yield from self._of_paths(node, name, method)
         for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
-            text = self._beginning(argument)
-            if text is not None and URL.match(text) and not LOCAL_URL.match(text) and _opens(name, method):
+            if _is_remote(self._beginning(argument)) and _opens(name, method):
                 yield NETWORK
 
     def _of_magic(self, node: ast.Call, method: str | None) -> Iterator[str]:
@@ -490,17 +428,17 @@ class _Judge:
             said = self._text(node.args[0]) if node.args else ""
             installs = re.search(r"\b(pip3?|conda|mamba|uv|apt(-get)?|npm|brew)\b.*\b(install|add|sync)\b", said or "")
             yield INSTALLS if installs else STARTS
-        elif method in MAGIC_CALLS:
+        elif method in dangers.MAGIC_CALLS:
             magic = (self._text(node.args[0]) if node.args else None) or ""
-            if magic in MAGICS:
-                yield MAGICS[magic]
-            elif magic in SHELL_MAGICS:
+            if magic in dangers.MAGICS:
+                yield dangers.MAGICS[magic]
+            elif magic in dangers.SHELL_MAGICS:
                 yield STARTS
             elif magic in ("time", "timeit", "capture", "prun"):
-                body = OPTIONS.sub("", self._text(node.args[-1]) or "")
+                body = dangers.OPTIONS.sub("", self._text(node.args[-1]) or "")
                 tree = _parsed(body)
                 if tree is not None:
-                    yield from (reason for reason, _ in _Judge(self._workspace, self.known(), self._ran).judge(tree))
+                    yield from (reason for reason, _ in self._within().judge(tree))
                 elif body.strip():
                     yield UNREADABLE
             elif magic == "writefile":
@@ -512,7 +450,7 @@ class _Judge:
                     yield WRITES
             elif magic == "sql" and self._ran:
                 yield NETWORK
-            elif magic not in HARMLESS_MAGICS:
+            elif magic not in dangers.HARMLESS_MAGICS:
                 yield UNKNOWN
 
     def _of_paths(self, node: ast.Call, name: str | None, method: str | None) -> Iterator[str]:
@@ -525,32 +463,32 @@ class _Judge:
             if any(self._leads_out(argument) for argument in [*node.args, *(k.value for k in node.keywords)]):
                 yield WRITES
             return
-        if name is not None and name.startswith("shutil.") and short in COPYING:
+        if name is not None and name.startswith("shutil.") and short in dangers.COPYING:
             if any(map(self._leads_out, _given(node, 1, "dst"))):
                 yield WRITES
             return
-        if name in DATABASES or short == "create_engine":
+        if name in dangers.DATABASES or short == "create_engine":
             if any(self._leads_out(argument) or self._is_outer_file(argument) for argument in node.args[:1]):
                 yield WRITES
             return
         if method is None:
             return
         on = node.func.value if isinstance(node.func, ast.Attribute) else None
-        if method in DELETING_METHODS and (self._is_path(on) or method in ("unlink", "rmtree")):
+        if method in dangers.DELETING_METHODS and (self._is_path(on) or method in ("unlink", "rmtree")):
             yield DELETES
             yield from self._deletes(on)
-        elif method in RENAMING_METHODS and self._is_path(on):
+        elif method in dangers.RENAMING_METHODS and self._is_path(on):
             if node.args and self._leads_out(node.args[0]):
                 yield WRITES
-        elif method in WRITING_METHODS or (method == "open" and self._is_path(on)):
+        elif method in dangers.WRITING_METHODS or (method == "open" and self._is_path(on)):
             writes = method != "open" or self._may_write(node, "Path.open")
             if writes and on is not None and self._is_path(on) and self._leads_out(on):
                 yield WRITES
-        elif method in SAVING_METHODS and not (isinstance(on, ast.Attribute) and on.attr == "str"):
-            told = [*node.args[:2], *(k.value for k in node.keywords if k.arg in PATH_ARGUMENTS)]
+        elif method in dangers.SAVING_METHODS and not (isinstance(on, ast.Attribute) and on.attr == "str"):
+            told = [*node.args[:2], *(k.value for k in node.keywords if k.arg in dangers.PATH_ARGUMENTS)]
             if any(self._leads_out(argument) for argument in told):
                 yield WRITES
-            if method == "to_sql" and any(self._is_remote(argument) for argument in told):
+            if method == "to_sql" and any(_is_remote(self._text(argument)) for argument in told):
                 yield NETWORK
 
     def _deletes(self, node: ast.AST | None) -> Iterator[str]:
@@ -564,11 +502,7 @@ class _Judge:
     def _is_outer_file(self, node: ast.AST) -> bool:
         """Whether an address names a database's file outside the workspace."""
         text = self._text(node) or ""
-        return LOCAL_URL.match(text) is not None and ":///" in text and self._outside(text.partition(":///")[2])
-
-    def _is_remote(self, node: ast.AST) -> bool:
-        text = self._text(node)
-        return text is not None and URL.match(text) is not None and not LOCAL_URL.match(text)
+        return dangers.LOCAL_URL.match(text) is not None and ":///" in text and self._outside(text.partition(":///")[2])
 
     def _may_write(self, node: ast.Call, name: str) -> bool:
         at = 0 if name == "Path.open" else 1
@@ -632,7 +566,7 @@ class _Judge:
                 return held in self._unsure
             case ast.Call(func=function, args=args):
                 name = self._qualified(function) or ""
-                if name.startswith(MACHINES):
+                if name.startswith(dangers.MACHINES):
                     return True
                 if name == "os.path.basename":
                     return False
@@ -655,11 +589,11 @@ class _Judge:
                 return False
 
     def _outside(self, path: str) -> bool:
-        if URL.match(path):
-            return not path.startswith("memory:") and (path.startswith("file:") or LOCAL_URL.match(path) is None)
+        if dangers.URL.match(path):
+            return _is_remote(path) or path.startswith("file:")
         if path.startswith("~"):
             return True
-        full = os.path.normpath(os.path.join(self._workspace, path))
+        full = os.path.realpath(os.path.join(self._workspace, path))
         inside = full == self._workspace or full.startswith(self._workspace + os.sep)
         return not inside and full != "/dev/null" and not full.startswith("/dev/std")
 
@@ -678,7 +612,7 @@ class _Judge:
                 return None if a is None or b is None else os.path.join(a, b)
             case ast.Call(func=function, args=[]) if self._qualified(function) in ("os.getcwd", "pathlib.Path.cwd"):
                 return "."
-            case ast.Call(func=function, args=[argument]) if self._qualified(function) in SAME_PLACE:
+            case ast.Call(func=function, args=[argument]) if self._qualified(function) in dangers.SAME_PLACE:
                 return self._text(argument)
             case ast.Call(func=function, args=[argument]) if self._qualified(function) == "os.path.dirname":
                 inner = self._text(argument)
@@ -703,6 +637,28 @@ class _Judge:
                 return None
 
 
+def _outside_of_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    """All that runs when code is run, apart from what stands in functions, and under `if __name__ == "__main__"`."""
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                continue
+            case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+                continue
+        yield node
+        yield from _outside_of_functions(node)
+
+
+def _last(node: ast.AST) -> str:
+    """The last name of `a.b.c`."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _is_remote(text: str | None) -> bool:
+    """Whether a text is the address of something elsewhere."""
+    return text is not None and dangers.URL.match(text) is not None and not dangers.LOCAL_URL.match(text)
+
+
 def _given_anew(node: ast.AST) -> list[str]:
     """Names that mean something else from here on."""
     match node:
@@ -718,15 +674,6 @@ def _given_anew(node: ast.AST) -> list[str]:
 def _given(node: ast.Call, at: int, *names: str) -> list[ast.AST]:
     """An argument of a call, by its place or any of its names."""
     return [*node.args[at : at + 1], *(keyword.value for keyword in node.keywords if keyword.arg in names)]
-
-
-def _of_module(name: str) -> Iterator[str]:
-    head = name.split(".")[0]
-    if head in MODULES:
-        yield MODULES[head]
-    for part, reason in PARTS.items():
-        if name == part or name.startswith((f"{part}.", part if part.endswith("_") else f"{part}.")):
-            yield reason
 
 
 def _opens(name: str | None, method: str | None) -> bool:

@@ -123,6 +123,23 @@ async def test_recovery_leaves_out_what_reached_outside(talk: Talk, recovery: st
         assert await value_of(talk, "out") == "0"
 
 
+async def test_what_a_module_of_the_folder_reaches(talk: Talk) -> None:
+    """Cells are judged by the code of modules beside them, as it was then."""
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    helper = "import subprocess\ndef run(): return subprocess.run(['touch', '../ran']).returncode"
+    await talk.run(f"open('helper.py', 'w').write({helper!r})\nimport helper\nx = 1")
+    await talk.run("out = helper.run()")
+    await talk.run("import os\nos.remove('helper.py')\ny = 2")
+    await settled(talk)
+    ran = workspace_of(talk.app.root, talk.session).folder.parent / "ran"
+    ran.unlink()
+    told = await go(talk, "undo")
+    assert [(lost.name, "starts processes" in lost.reason) for lost in told.variables.missing] == [("out", True)]
+    assert await value_of(talk, "x") == "1"
+    assert not ran.exists()
+
+
 async def test_recovery_after_others_have_run(talk: Talk) -> None:
     """Asked for later, what was lost comes back together with what was made since."""
     await talk.run("x = 1")

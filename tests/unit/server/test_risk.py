@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cellwright.server.agent.risk import Reasons, reasons
 
@@ -311,3 +313,74 @@ def test_what_ran_is_judged_on_the_safe_side(source: str, reason: str) -> None:
     """What cannot be told of a cell may have reached anywhere; who is to be asked is told by what can."""
     assert any(reason in found for found in Reasons("/work", ran=True).of(source))
     assert not any("outside" in found for found in Reasons("/work", ran=True).of("import os\nos.remove('a.csv')"))
+
+
+MODULES = {
+    "helper.py": (
+        "import requests\nfrom tools.core import push as sent\n\n"
+        "def send(x): return requests.post('http://a', json=x)\n"
+        "def twice(x): return 2 * x\n"
+        "def store(table, where): table.to_csv(where)\n"
+        "class Client:\n    def get(self): return requests.get('http://a')\n"
+        "if __name__ == '__main__':\n    send(1)\n"
+    ),
+    "tools/__init__.py": "from .core import push\n",
+    "tools/core.py": "from .run import start\ndef push(): start()\ndef half(x): return x / 2",
+    "tools/run.py": "import subprocess\ndef start(): subprocess.run(['true'])",
+    "held.py": "import requests\nsession = requests.Session()",
+    "loud.py": "import os\nos.system('true')",
+    "lib/deep.py": "import shutil\ndef away(): shutil.copy('a', '/srv/a')",
+    "broken.py": "def (",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> str:
+    for name, source in MODULES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source)
+    (tmp_path / "out").symlink_to("/srv")
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "source", "reason"),
+    [
+        ("import helper", "helper.send(1)", "reaches the network"),
+        ("import helper as h", "h.send(1)", "reaches the network"),
+        ("from helper import send as s", "s(1)", "reaches the network"),
+        ("from helper import *", "send(1)", "reaches the network"),
+        ("import helper\nc = helper.Client()", "c.get()", "reaches the network"),
+        ("from helper import Client", "c = Client()", "reaches the network"),
+        ("import held", "held.session.get('x')", "reaches the network"),
+        ("import helper", "helper.requests.get('http://a')", "reaches the network"),
+        ("import helper", "helper.store(df, '/srv/a.csv')", "writes outside"),
+        ("import helper", "helper.sent()", "starts processes"),
+        ("import tools", "tools.push()", "starts processes"),
+        ("from tools import core", "core.push()", "starts processes"),
+        ("import tools.core", "tools.core.push()", "starts processes"),
+        ("", "import loud", "starts processes"),
+        ("import sys\nsys.path.append('lib')\nimport deep", "deep.away()", "writes outside"),
+        ("", "df.to_csv('out/a.csv')", "writes outside"),
+    ],
+)
+def test_what_modules_of_the_workspace_do(project: str, before: str, source: str, reason: str) -> None:
+    """Code that lies in files counts as that of cells; and so does a link that leads away."""
+    judged = Reasons(project, ran=True)
+    assert not judged.of(before) or "Client()" in before or "held" in before
+    assert [why.partition(" (")[0][: len(reason)] for why in judged.of(source)][:1] == [reason]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import helper\nhelper.twice(2)\nhelper.store(df, 'a.csv')",
+        "from tools.core import half\nhalf(2)",
+        "import deep\ndeep.away()",
+        "import broken",
+        "helper = {}\nhelper.send",
+    ],
+)
+def test_what_modules_of_the_workspace_do_not(project: str, source: str) -> None:
+    """Importing one does no more than it does at once; a variable is none, nor is what cannot be found."""
+    assert Reasons(project, ran=True).of(source) == []
