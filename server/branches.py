@@ -239,8 +239,9 @@ def _inherited(event: e.Event, floor: int) -> e.Event:
 
 
 def _stored(row: Any) -> e.CheckpointCreated:
-    """A checkpoint of the parent's as the branch's: without the working directory, which is another there."""
+    """A checkpoint of the parent's as the branch's: a working directory that is not told for others is the parent's."""
     told = row["variables"]
+    cwd = told["manifest"]["cwd"]
     return e.CheckpointCreated(
         of_turn=row["turn_id"],
         checkpoint_id=str(row["id"]),
@@ -252,7 +253,7 @@ def _stored(row: Any) -> e.CheckpointCreated:
         size_bytes=row["size_bytes"],
         new_bytes=0,
         seconds=0.0,
-        manifest={**told["manifest"], "cwd": None},
+        manifest={**told["manifest"], "cwd": None if isinstance(cwd, str) else cwd},
     )
 
 

@@ -146,6 +146,9 @@ class _Saver:
                 raise _OverBudget
             self._left -= size
 
+    def _pickler(self, file: Any, buffer: Callable[[Any], bool], *parts: Any) -> Any:
+        return pickling.Pickler(file, self._names, buffer, *parts, portable=surroundings.portable)
+
     def probe(self, name: str, value: Any) -> None:
         """Pickles a value into nothing, and notes what it holds; raises whatever stands in the way."""
         limits = [most for most in (self._limit, self._left) if most is not None]
@@ -160,7 +163,7 @@ class _Saver:
             return False
 
         self._mentioned = False
-        pickler = pickling.Pickler(counter, self._names, out_of_band, self.part)
+        pickler = self._pickler(counter, out_of_band, self.part)
         try:
             pickler.dump(value)
         except _TooLarge:
@@ -218,7 +221,7 @@ class _Saver:
             buffers.append(self._objects.add(raw))
             return False
 
-        pickling.Pickler(file, self._names, out_of_band, self.part, whole, views).dump(value)
+        self._pickler(file, out_of_band, self.part, whole, views).dump(value)
         return buffers
 
     def _main(self, good: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
@@ -247,7 +250,7 @@ class _Saver:
         if pickling.estimate(value) > BUFFER_BYTES:
             return None
         file = io.BytesIO()
-        pickling.Pickler(file, self._names, lambda _buffer: True, self.part).dump(value)
+        self._pickler(file, lambda _buffer: True, self.part).dump(value)
         return _digest(file.getvalue(), [], [])
 
     def _settings(self) -> tuple[dict[str, dict[str, bytes]], list[dict[str, str]]]:
@@ -258,7 +261,7 @@ class _Saver:
             for key, value in values.items():
                 file = _Counter(SETTING_BYTES)
                 try:
-                    pickling.Pickler(file, self._names, lambda _buffer: True).dump(value)
+                    self._pickler(file, lambda _buffer: True).dump(value)
                     found.setdefault(kind, {})[key] = b"".join(file.kept or [])
                 except _TooLarge:
                     reason = f"larger than {SETTING_BYTES:,} bytes"
@@ -268,6 +271,7 @@ class _Saver:
         return found, unset
 
     def save(self) -> dict[str, Any]:
+        surroundings.begin()
         good: dict[str, Any] = {}
         modules: dict[str, str] = {}
         skipped: list[dict[str, str]] = []
@@ -302,11 +306,11 @@ class _Saver:
             "settings": settings,
             "unset": unset,
         }
-        main = self._main(good, state)
+        main, cwd = self._main(good, state), _cwd()
         return {
             "format": FORMAT,
             "python": ".".join(map(str, sys.version_info[:2])),
-            "cwd": _cwd(),
+            "cwd": None if cwd is None else surroundings.portable(cwd),
             "main": main,
             "parts": self.parts,
             "modules": modules,
@@ -452,7 +456,7 @@ def _mapped(path: str) -> mmap.mmap:
 
 
 def _surround(
-    shell: Any, state: dict[str, Any], cwd: str | None, put: Callable[[dict[str, Any]], list[dict[str, str]]]
+    shell: Any, state: dict[str, Any], cwd: Any, put: Callable[[dict[str, Any]], list[dict[str, str]]]
 ) -> list[dict[str, str]]:
     """Goes to the working directory, and puts settings back; returns those that could not be, with the reason.
 
@@ -460,7 +464,7 @@ def _surround(
     """
     if cwd is not None:
         with contextlib.suppress(OSError):
-            os.chdir(cwd)
+            os.chdir(surroundings.place(cwd))
     if "settings" not in state:  # An older version stored it.
         return []
     known: dict[bytes, Any] = getattr(shell, "cellwright_settings", {})

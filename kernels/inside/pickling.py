@@ -48,7 +48,7 @@ class Pickler(_BasePickler):
     """Keeps the notebook's functions bound to its namespace, and large tables as parts of their own.
 
     `buffer` takes a large buffer, or says that it is to stay; `part` gives the number of the part that holds a large
-    table, but for the `whole` that this one is.
+    table, but for the `whole` that this one is; `portable` tells a path as `cellwright_place` reads it elsewhere.
     """
 
     def __init__(
@@ -59,9 +59,12 @@ class Pickler(_BasePickler):
         part: Callable[[Any], int] | None = None,
         whole: Any = None,
         views: Views | None = None,
+        *,
+        portable: Callable[[str], Any],
     ) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffer)
         self._names, self._part, self._whole, self._views = names, part, whole, views or {}
+        self._portable = portable
         self._cells: dict[int, types.CellType] = {}
 
     def reducer_override(self, value: Any) -> Any:
@@ -79,12 +82,24 @@ class Pickler(_BasePickler):
         if numpy is not None and type(value) is numpy.memmap and type(value.base) is mmap.mmap and value.filename:
             mode = "r+" if value.mode == "w+" else value.mode
             order = "C" if value.flags.c_contiguous else "F"
-            return numpy.memmap, (str(value.filename), value.dtype, mode, value.offset, value.shape, order)
+            return numpy.memmap, (self._path(value.filename), value.dtype, mode, value.offset, value.shape, order)
+        if value is sys.stdout or value is sys.stderr:
+            return eval, (f"__import__('sys').{'stdout' if value is sys.stdout else 'stderr'}",)
+        if type(value) in (logging.FileHandler, logging.StreamHandler):
+            how = {name: held for name, held in vars(value).items() if name in ("level", "formatter", "filters")}
+            if type(value) is logging.StreamHandler:
+                return logging.StreamHandler, (value.stream,), how
+            # What it wrote stands in the file: it goes on behind that.
+            return logging.FileHandler, (self._path(value.baseFilename), "a", value.encoding, True), how
         inherited = getattr(super(), "reducer_override", None)
         reduced = NotImplemented if inherited is None else inherited(value)
         if type(value) is types.FunctionType and isinstance(reduced, tuple):
             return self._rebound(value, self._closed(value, reduced))
         return reduced
+
+    def _path(self, path: Any) -> _Reference:
+        """A file's path, which is another in another session's folder."""
+        return _Reference(f"{SHELL}.cellwright_place({self._portable(str(path))!r})")
 
     def _closed(self, function: types.FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         """cloudpickle gives each function cells of its own; those over one variable are meant to share it."""

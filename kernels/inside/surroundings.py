@@ -11,6 +11,7 @@ import copy
 import decimal
 import importlib
 import json
+import logging
 import os
 import sys
 import time
@@ -73,6 +74,68 @@ def _write_python(values: Values) -> None:
             context.traps.update(value)
         else:
             setattr(context, name.removeprefix("decimal."), value)
+
+
+def _logging() -> Values:
+    """Levels of loggers, and what cells have them write to, a file or the screen: libraries see to their own.
+
+    A handler is told as `(where, level, format, format of dates, style)`.
+    """
+    loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    told: Values = {"level of root": logging.root.level, "disabled up to": logging.root.manager.disable}
+    told |= {f"level of {logger.name}": logger.level for logger in loggers if logger.level}
+    for logger in (logging.root, *loggers):
+        handlers = [told for told in map(_handler_told, logger.handlers) if told is not None]
+        if handlers and logger.name.partition(".")[0] not in sys.modules.keys() - {"__main__"}:
+            told[f"handlers of {logger.name}"] = handlers
+    return told
+
+
+def _handler_told(handler: logging.Handler) -> tuple[Any, ...] | None:
+    """A handler of the standard library's plain kinds; None for any other."""
+    form = handler.formatter
+    if type(handler) is logging.FileHandler:
+        where: Any = portable(handler.baseFilename)
+    elif type(handler) is logging.StreamHandler:
+        where = next((name for name in ("stdout", "stderr") if handler.stream is getattr(sys, name)), None)
+    else:
+        return None
+    if where is None or type(form) not in (logging.Formatter, type(None)):
+        return None
+    if form is None:
+        return where, handler.level, None, None, "%"
+    styles: dict[Any, str] = {kind: style for style, (kind, _) in logging._STYLES.items()}
+    return where, handler.level, form._fmt, form.datefmt, styles.get(type(form._style), "%")
+
+
+def _write_logging(values: Values) -> None:
+    for key, value in values.items():
+        what, _, name = key.partition(" of ")
+        if what == "disabled up to":
+            logging.disable(value)
+        elif what == "level":
+            logging.getLogger(name).setLevel(value or logging.NOTSET)
+        else:
+            logger = logging.getLogger(name)
+            for handler in [handler for handler in logger.handlers if _handler_told(handler) is not None]:
+                logger.removeHandler(handler)
+                handler.close()
+            there = [held for held in _shell().user_ns.values() if isinstance(held, logging.Handler)]
+            for told in value or ():
+                same = (handler for handler in there if _handler_told(handler) == told)
+                logger.addHandler(next(same, None) or _handler(*told))
+
+
+def _handler(where: Any, level: int, form: str | None, dates: str | None, style: Any) -> logging.Handler:
+    handler: logging.Handler
+    if type(where) is str and where in ("stdout", "stderr"):
+        handler = logging.StreamHandler(getattr(sys, where))
+    else:
+        handler = logging.FileHandler(place(where), delay=True)
+    handler.setLevel(level)
+    if form is not None:
+        handler.setFormatter(logging.Formatter(form, dates, style))
+    return handler
 
 
 def _ipython() -> Values:
@@ -242,6 +305,7 @@ class Kind(NamedTuple):
 KINDS = {
     "environment": Kind("the environment's", "", _environment, _write_environment),
     "python": Kind("Python's", "", _python, _write_python),
+    "logging": Kind("logging's", "", _logging, _write_logging),
     "ipython": Kind("IPython's extension", "", _ipython, _write_ipython),
     "interactive": Kind("IPython's", "", _interactive, _write_interactive),
     "config": Kind("IPython's configuration", "", _configured, _write_configured),
@@ -275,6 +339,7 @@ class _Begun(NamedTuple):
 def begin() -> _Begun:
     """Notes how the kernel begins, once in its life."""
     shell = _shell()
+    shell.cellwright_place = place  # Stored paths are read by it.
     if getattr(shell, "cellwright_begun", None) is None:
         found = {name: _copied(values) for name, values, _ in _read()}
         shell.cellwright_begun = _Begun(_cwd(), list(sys.path), list(warnings.filters), found)
@@ -472,16 +537,28 @@ def _same(one: Any, other: Any) -> bool:
 
 def _portable(began: _Begun, entry: str) -> Any:
     """An entry of the search path: the number of the same at the begin, a tuple for one in that folder, or itself."""
-    if entry in began.path:
-        return began.path.index(entry)
-    below = os.path.normpath(entry) == began.cwd or entry.startswith(began.cwd + os.sep)
-    return (os.path.relpath(entry, began.cwd),) if below else entry
+    return began.path.index(entry) if entry in began.path else portable(entry)
 
 
 def _entry(began: _Begun, entry: Any) -> str:
-    if type(entry) is int:
-        return began.path[entry]
-    return os.path.normpath(os.path.join(began.cwd, entry[0])) if type(entry) is tuple else str(entry)
+    return began.path[entry] if type(entry) is int else place(entry)
+
+
+def portable(path: str) -> Any:
+    """A path as it is told elsewhere: `(relative,)` for one in the folder in which the kernel began, or itself."""
+    folder = _began_in()
+    below = os.path.normpath(path) == folder or path.startswith(folder + os.sep)
+    return (os.path.relpath(path, folder),) if below else path
+
+
+def place(told: Any) -> str:
+    """Where such a path leads to here."""
+    return str(told) if isinstance(told, str) else os.path.normpath(os.path.join(_began_in(), told[0]))
+
+
+def _began_in() -> str:
+    began = getattr(_shell(), "cellwright_begun", None)
+    return _cwd() if began is None else str(began.cwd)
 
 
 def _around(first: str | None, value: str | None) -> Any:

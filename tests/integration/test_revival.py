@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import Any
 
 import pytest
@@ -444,6 +445,27 @@ async def test_a_memory_map_is_one_again(talk: Talk) -> None:
     assert told.variables.means == ["stored"]
     await talk.run("m[0, 1] = 7\nm.flush()\nread = np.fromfile('big.dat').tolist()")
     assert await value_of(talk, "read") == "[1.0, 1.0, 1.0, 7.0, 1.0, 1.0]"
+
+
+async def test_a_branch_writes_into_its_own_files(talk: Talk) -> None:
+    """Memory maps, log files and the working directory are those of its own folder."""
+    await talk.run(
+        "import logging, os, numpy as np\nm = np.memmap('big.dat', mode='w+', dtype='f8', shape=2)\n"
+        "m[:] = 1\nm.flush()\nfh = logging.FileHandler('a.log')\nlog = logging.getLogger('mine')\nlog.addHandler(fh)\n"
+        "log.error('parent')\nos.mkdir('sub')\nos.chdir('sub')\nopen('here.txt', 'w').close()"
+    )
+    await settled(talk)
+    child = await branch(talk)
+    await child.run("m[:] = 7\nm.flush()\nlog.error('child')\nlog.removeHandler(fh)\nopen('more.txt', 'w').close()")
+    assert await value_of(child, "log.handlers") == "[]"
+    for each, wrote, files, log in (
+        (talk, 1, {"here.txt"}, "parent\n"),
+        (child, 7, {"here.txt", "more.txt"}, "parent\nchild\n"),
+    ):
+        folder = workspace_of(each.app.root, each.session).folder
+        assert struct.unpack("2d", (folder / "big.dat").read_bytes()) == (wrote, wrote)
+        assert {file.name for file in (folder / "sub").iterdir()} == files
+        assert (folder / "a.log").read_text() == log
 
 
 async def test_functions_that_remember(talk: Talk) -> None:

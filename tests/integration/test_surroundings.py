@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+from cellwright.server.kernel_life import workspace_of
 
 from tests.conftest import OWNER, Talk
 from tests.integration.going_back import branch, compared, go, recover, settled, value_of
@@ -125,6 +126,35 @@ async def test_settings_come_back(talk: Talk, kernel: str | None) -> None:
     assert await settings(talk) == WANTED
     [*_, drawn] = await talk.app.cells.document(talk.session.id)
     assert "image/svg+xml" in str(drawn.outputs)
+
+
+LOGS = """
+import logging
+logging.basicConfig(level="INFO", format="{message}!", style="{")
+files = logging.FileHandler("all.log")
+logging.getLogger("mine").addHandler(files)
+logging.getLogger("noisy.part").setLevel("ERROR")
+logging.getLogger("mine").info("one")
+"""
+
+
+@pytest.mark.parametrize("kernel", [None, "python3"])
+async def test_logging_comes_back(talk: Talk, kernel: str | None) -> None:
+    """Where loggers write, and from which level on; the file is that of the branch's folder."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    if kernel is not None:
+        talk.app.kernels.default_name = kernel
+    await talk.run(LOGS)
+    await talk.run("logging.disable()\nlogging.getLogger('mine').handlers.clear()\nlogging.basicConfig(force=True)")
+    await settled(talk)
+    await go(talk, "undo")
+    child = await branch(talk)
+    for each in (talk, child):
+        await each.run("logging.getLogger('mine').info('two')\nlogging.getLogger('noisy.part').warning('no')")
+        [*_, cell] = await each.app.cells.document(each.session.id)
+        assert [output["text"] for output in cell.outputs] == ["two!\n"]
+        assert (workspace_of(each.app.root, each.session).folder / "all.log").read_text() == "one\ntwo\n"
+    assert await value_of(talk, "len(logging.root.handlers)") == "1"
 
 
 async def test_settings_are_compared(talk: Talk) -> None:
