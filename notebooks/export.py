@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from cellwright.notebooks.codec import ATTACHMENTS, encode, write
 from cellwright.notebooks.dependencies import magic_lines
 from cellwright.notebooks.document import SKIP_TAG, Cell, CellId, Document
+from cellwright.notebooks.formulas import STYLE, Formulas
 from cellwright.notebooks.markup import BY_SCRIPT, dressed, still
 from cellwright.notebooks.outputs import as_text
 from cellwright.notebooks.report import POLICY
@@ -30,6 +31,9 @@ SHOWN = {
     "text/plain",
 }
 """What a page shows of outputs."""
+
+FIGURES = ".jp-RenderedImage img, .jp-RenderedSVG { background: white }"
+"""On a dark page: what is drawn in black on nothing is to be seen there as well."""
 
 LINE_END = re.compile(r"\r\n|\r|\n")
 TIMED = re.compile(r"(\s*)%(%?)time\b[ \t]*(.*)")
@@ -181,12 +185,20 @@ def _converted(document: Document, form: str, title: str) -> str:
         exporter = HTMLExporter(
             sanitize_html=True, mathjax_url="", require_js_url="", config=Config({"SanitizeHTML": {"enabled": False}})
         )
-        exporter.register_filter("clean_html", dressed)
+        formulas = Formulas()
+        exporter.register_filter("markdown2html", formulas.markdown)
+        exporter.register_filter("clean_html", lambda markup: formulas.put(dressed(markup)))
         for output in (output for cell in node.cells for output in cell.get("outputs", ()) if "data" in output):
+            if "text/latex" in output.data and "text/html" not in output.data:
+                output.data["text/html"] = formulas.in_text(as_text(output.data["text/latex"]))
             output.metadata = {mime: _sizes(about) for mime, about in output.get("metadata", {}).items()}
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}})
     if form == "html":
         # What the cleaning lets pass cannot run either, nor reach any address.
         policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        body = str(body).replace("<head>", f"<head>{policy}", 1)
+        dark = exporter.environment.loader.get_source(exporter.environment, "static/theme-dark.css")[0]
+        at_night = (
+            f'<style type="text/css">@media screen and (prefers-color-scheme: dark) {{ {dark} {FIGURES} }}</style>'
+        )
+        body = str(body).replace("<head>", f"<head>{policy}{STYLE}", 1).replace("</head>", f"{at_night}</head>", 1)
     return str(body)

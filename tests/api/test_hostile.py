@@ -135,6 +135,8 @@ BUNDLES: list[dict[str, Any]] = [
     {"application/javascript": SCRIPT},
     {"text/markdown": f"<script>{SCRIPT}</script>[a](javascript:{SCRIPT})<img src=x onerror={SCRIPT}>"},
     {"text/latex": f"$\\href{{javascript:{SCRIPT}}}{{x}}$"},
+    {"text/latex": f"$\\text{{<script>{SCRIPT}</script>&lt;img src=x onerror={SCRIPT}&gt;}}$"},
+    {"text/markdown": f"$\\text{{<img src=x onerror={SCRIPT}>}}$"},
     {"text/plain": f"<script>{SCRIPT}</script>"},
     {"image/png": f'"><script>{SCRIPT}</script>'},
 ]
