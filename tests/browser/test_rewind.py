@@ -224,6 +224,28 @@ def test_the_history(lab: Lab, talked: str, model: OpenAIServer) -> None:
     assert variables(lab, talked)["x"] == "3"
 
 
+def test_named_points(lab: Lab, talked: str) -> None:
+    """The point where the session is gets a name in the history; from elsewhere it is gone to by that, after a look."""
+    lab.tab("History")
+    rows = lab.panel.locator(".jp-Cellwright-history > li")
+    rows.nth(0).hover()
+    rows.nth(0).get_by_role("button", name="Name this point").click()
+    lab.page.locator(".jp-Dialog input").fill("all three")
+    lab.page.locator(".jp-Dialog .jp-mod-accept").click()
+    point = rows.nth(0).get_by_role("button", name="all three")
+    expect(point).to_be_visible()
+    rows.nth(2).hover()
+    rows.nth(2).get_by_role("button", name="Rewind to turn 1").click()
+    accept(lab, "Rewind to turn 1?")
+    expect(lab.cells).to_have_count(3)
+    point.click()
+    accept(lab, "Go to “all three”?", "2, 3")
+    expect(rows.nth(0)).to_contain_text("you are here", timeout=SLOW_MS)
+    expect(lab.cells).to_have_count(9)
+    lab.agree(talked)
+    assert variables(lab, talked)["x"] == "3"
+
+
 def test_branch_from_here(lab: Lab, talked: str) -> None:
     """A branch opens with what there was; in the list it stands below its parent."""
     button(lab, 2, "Branch from here").click()

@@ -1,9 +1,9 @@
 /** Going back: what it would do is shown first, and taking it back is one click. */
 
-import { Dialog, Notification, ReactWidget, showDialog } from '@jupyterlab/apputils';
+import { Dialog, InputDialog, Notification, ReactWidget, showDialog } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
 
-import { Problem, type Rewound, type VariablesBack } from './api/client';
+import { Problem, type NamedPoint, type Rewound, type VariablesBack } from './api/client';
 import { ServicesContext, type Services } from './components/services';
 import { RewoundView, RiskyCells } from './components/rewound';
 import type { SessionModel } from './model/session';
@@ -19,6 +19,10 @@ export interface Rewinding {
   to(session: SessionModel, turn: Named, leads?: boolean): Promise<void>;
   /** The session as it was before a turn, with its question in the input. */
   askAgain(session: SessionModel, turn: TurnView): Promise<void>;
+  /** The session as it was when a point was named. */
+  toPoint(session: SessionModel, point: NamedPoint): Promise<void>;
+  /** Gives the point where the session is a name. */
+  namePoint(session: SessionModel): Promise<void>;
   /** A new session with what there was at the end of a turn. */
   branch(session: SessionModel, turn: Named): Promise<void>;
   /** One turn back. */
@@ -56,15 +60,15 @@ export function rewinding({ services, trans, open, write, unwrite }: Place): Rew
       session.moving = null;
     }
   };
-  const move = async (
+  const asked = async (
     session: SessionModel,
     title: string,
-    body: Record<string, unknown>,
+    move: (more: { dry_run?: boolean }) => Promise<Rewound>,
     button: string
   ): Promise<boolean> => {
     try {
       await session.beforeAsking?.();
-      const foretold = await session.api.move(session.id, 'undo', { ...body, dry_run: true });
+      const foretold = await move({ dry_run: true });
       const answer = await showDialog({
         title,
         body: shown(<RewoundView rewound={foretold} foretold />, services()),
@@ -73,17 +77,40 @@ export function rewinding({ services, trans, open, write, unwrite }: Place): Rew
       if (!answer.button.accept) {
         return false;
       }
-      tell(await going(session, () => session.api.move(session.id, 'undo', body)), trans);
+      tell(await going(session, () => move({})), trans);
       return true;
     } catch (error) {
       failed(error);
       return false;
     }
   };
+  const move = (session: SessionModel, title: string, body: Record<string, unknown>, button: string) =>
+    asked(session, title, more => session.api.move(session.id, 'undo', { ...body, ...more }), button);
   return {
     to: async (session, turn, leads = true) => {
       const title = leads ? trans.__('Rewind to turn %1?', turn.n) : trans.__('Come back to turn %1?', turn.n);
       await move(session, title, { to_turn: turn.id }, leads ? trans.__('Rewind') : trans.__('Come back'));
+    },
+    toPoint: async (session, point) => {
+      const go = (more: { dry_run?: boolean }) => session.api.restore(point.id, more);
+      await asked(session, trans.__('Go to “%1”?', point.label), go, trans.__('Go there'));
+    },
+    namePoint: async session => {
+      const answer = await InputDialog.getText({
+        title: trans.__('Name this point'),
+        label: trans.__('A name to find it again by: all can be brought back as it is now.'),
+        okLabel: trans.__('Name it')
+      });
+      const label = answer.value?.trim();
+      if (!answer.button.accept || !label) {
+        return;
+      }
+      try {
+        await session.beforeAsking?.();
+        await session.api.namePoint(session.id, label);
+      } catch (error) {
+        failed(error);
+      }
     },
     undo: async session => {
       await move(session, trans.__('Take the last turn back?'), {}, trans.__('Take it back'));

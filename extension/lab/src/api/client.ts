@@ -15,6 +15,7 @@ export type Kernel = Schemas['Kernel'];
 export type Turn = Schemas['TurnSummary'];
 export type VariablesBack = Schemas['VariablesBack'];
 export type Rewound = Schemas['Rewound'];
+export type NamedPoint = Schemas['NamedCheckpoint'];
 export type Health = Schemas['Health'];
 export type Lineage = Schemas['Lineage'];
 export type FileRow = Schemas['FileRow'];
@@ -174,6 +175,23 @@ export class Api {
 
   branch(id: string, body: { from_turn?: string; title?: string }): Promise<SessionDetail> {
     return this.call('POST', `sessions/${id}/branch`, body);
+  }
+
+  /** The session's named points, the newest first. */
+  async points(id: string): Promise<NamedPoint[]> {
+    const page = { limit: 100 };
+    return (await this.call<Schemas['CheckpointList']>('GET', `sessions/${id}/checkpoints`, undefined, page))
+      .checkpoints;
+  }
+
+  /** Names the point where the session is. */
+  namePoint(id: string, label: string): Promise<NamedPoint> {
+    return this.call('POST', `sessions/${id}/checkpoints`, { label });
+  }
+
+  /** Goes to a named point; with `dry_run` it only says what that would do. */
+  async restore(point: string, body: Record<string, unknown>): Promise<Rewound> {
+    return (await this.call<{ rewound: Rewound }>('POST', `checkpoints/${point}/restore`, body)).rewound;
   }
 
   act(id: string, action: 'interrupt' | 'restart' | 'hibernate' | 'wake'): Promise<Kernel> {

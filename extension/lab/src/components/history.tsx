@@ -1,9 +1,10 @@
-/** All turns of a session, with what rewinds left behind: each can be gone to, and branched from. */
+/** All turns of a session, with what rewinds left behind: each can be gone to, and branched from; and named points. */
 
 import { caretRightIcon, duplicateIcon, redoIcon, undoIcon } from '@jupyterlab/ui-components';
 import { useEffect, useState } from 'react';
 
-import type { Turn } from '../api/client';
+import type { NamedPoint, Turn } from '../api/client';
+import { flagIcon } from '../icons';
 import { graph, type Place } from '../model/history';
 import type { SessionModel } from '../model/session';
 import { IconButton, Note } from './parts';
@@ -18,18 +19,19 @@ export function History({ session }: { session: SessionModel }): JSX.Element {
   const { trans } = useServices();
   useSignal(session.changed);
   const [turns, setTurns] = useState<Turn[] | null>(null);
+  const [points, setPoints] = useState<NamedPoint[]>([]);
   const [problem, setProblem] = useState('');
   useEffect(() => {
     let last = 0;
     const load = () => {
       const asked = (last += 1); // An answer that a later one has overtaken is old.
-      return session.api.turns(session.id).then(
-        found => asked === last && (setTurns(found), setProblem('')),
+      return Promise.all([session.api.turns(session.id), session.api.points(session.id)]).then(
+        ([found, named]) => asked === last && (setTurns(found), setPoints(named), setProblem('')),
         error => asked === last && setProblem(error.message)
       );
     };
     const hear = (_: unknown, told: { event: string }) => {
-      if (told.event.startsWith('turn.') || told.event === 'head.moved') {
+      if (told.event.startsWith('turn.') || ['head.moved', 'checkpoint.created'].includes(told.event)) {
         void load();
       }
     };
@@ -58,15 +60,28 @@ export function History({ session }: { session: SessionModel }): JSX.Element {
       )}
       <ol className="jp-Cellwright-history" aria-label={trans.__('Turns, the newest first')}>
         {places.map(place => (
-          <Row key={place.turn.id} place={place} lanes={lanes} session={session} head={head} />
+          <Row
+            key={place.turn.id}
+            place={place}
+            lanes={lanes}
+            session={session}
+            head={head}
+            points={points.filter(point => point.turn === place.turn.n)}
+          />
         ))}
       </ol>
     </div>
   );
 }
 
-function Row(props: { place: Place; lanes: number; session: SessionModel; head: number }): JSX.Element {
-  const { place, lanes, session, head } = props;
+function Row(props: {
+  place: Place;
+  lanes: number;
+  session: SessionModel;
+  head: number;
+  points: NamedPoint[];
+}): JSX.Element {
+  const { place, lanes, session, head, points } = props;
   const { turn, leads } = place;
   const { trans, rewind } = useServices();
   const [open, setOpen] = useState(false);
@@ -108,6 +123,13 @@ function Row(props: { place: Place; lanes: number; session: SessionModel; head: 
         </button>
         {free && (
           <span className="jp-Cellwright-tools">
+            {here && (
+              <IconButton
+                icon={flagIcon}
+                label={trans.__('Name this point')}
+                onClick={() => void rewind.namePoint(session)}
+              />
+            )}
             {!here && (
               <IconButton
                 icon={leads ? undoIcon : redoIcon}
@@ -121,6 +143,22 @@ function Row(props: { place: Place; lanes: number; session: SessionModel; head: 
               onClick={() => void rewind.branch(session, turn)}
             />
           </span>
+        )}
+        {points.length > 0 && (
+          <ul className="jp-Cellwright-points" aria-label={trans.__('Named points')}>
+            {points.map(point => (
+              <li key={point.id}>
+                <button
+                  disabled={!free}
+                  title={trans.__('Go to “%1”', point.label)}
+                  onClick={() => void rewind.toPoint(session, point)}
+                >
+                  <flagIcon.react tag="span" width="12px" height="12px" />
+                  {point.label}
+                </button>
+              </li>
+            ))}
+          </ul>
         )}
         {open && (
           <div className="jp-Cellwright-history-more">
