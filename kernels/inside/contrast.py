@@ -247,6 +247,11 @@ class Contrast:
     def _tables(self, one: Any, other: Any) -> str:
         import pandas as pd
 
+        names = {"the index's name": (one.index.name, other.index.name)}
+        if isinstance(one, pd.Series):
+            names["its name"] = one.name, other.name
+        around = [f"{about}: {_shown(a)} → {_shown(b)}" for about, (a, b) in names.items() if a != b]
+        around += [f"attrs: {how}"] if (how := self._mappings(one.attrs, other.attrs)) else []
         if isinstance(one, pd.Series):
             one, other = one.to_frame("values"), other.to_frame("values")
         parts = [f"{len(one):,} → {len(other):,} rows"] if len(one) != len(other) else []
@@ -262,7 +267,7 @@ class Contrast:
             parts = [*parts[: LISTED + 2], f"{len(parts) - LISTED - 2} more columns"] if len(parts) > 5 else parts
             if not any(parts) and not one.index.equals(other.index):
                 parts.append("its index is another")
-        return "; ".join(part for part in parts if part)
+        return "; ".join(part for part in [*parts, *around] if part)
 
     def _column(self, one: Any, other: Any) -> str:
         if str(one.dtype) != str(other.dtype):

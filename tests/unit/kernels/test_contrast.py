@@ -24,6 +24,12 @@ LOOP: list[Any] = [1]
 LOOP.append(LOOP)
 
 
+def with_attrs(**attrs: str) -> pd.DataFrame:
+    table = NUMBERS.copy()
+    table.attrs.update(attrs)
+    return table
+
+
 def made(source: str) -> Any:
     """The `it` of a notebook's cell."""
     module = types.ModuleType("__main__")
@@ -52,6 +58,9 @@ def made(source: str) -> Any:
         (NUMBERS, NUMBERS.assign(b=[0.5, 1, None]), "b: 2 of 3 values differ"),
         (NUMBERS, NUMBERS.assign(c=["x", "z", None]), "c: 1 of 3 items differ, the first at [1]: 'y' → 'z'"),
         (NUMBERS, NUMBERS.set_index(pd.Index([7, 8, 9])), "its index is another"),
+        (NUMBERS, NUMBERS.rename_axis("id"), "the index's name: None → 'id'"),
+        (NUMBERS.a, NUMBERS.a.rename("b"), "its name: 'a' → 'b'"),
+        (NUMBERS, with_attrs(unit="kg"), "attrs: with 'unit'"),
         (NUMBERS.a, NUMBERS.a * 2, "values: 3 of 3 values differ"),
         (made("def it(x): return x + 1"), made("def it(x): return x + 2"), "its code is another"),
         (made("class it:\n a = 1"), made("class it:\n a = 2"), "the class: 'a': 1 → 2"),
