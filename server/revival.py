@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,14 +24,13 @@ from cellwright.notebooks.doubt import Doubt
 from cellwright.notebooks.outputs import inline, references
 from cellwright.notebooks.reach import Reach, Reached
 from cellwright.notebooks.replay import ReplayedCell, judge
-from cellwright.server.agent.modules import MOST_OF_A_MODULE
 from cellwright.server.agent.risk import Reasons
 from cellwright.server.artifacts import Artifacts
 from cellwright.server.checkpoints import Checkpoint, Checkpoints, digests
-from cellwright.server.domain import Means, RanAgain, Session, Sha256, Skipped, VariablesBack
+from cellwright.server.domain import Means, RanAgain, Session, Sha256, Skipped, TurnId, VariablesBack
 from cellwright.server.errors import StoreUnavailable
 from cellwright.server.settings import Settings
-from cellwright.server.snapshots import Snapshots
+from cellwright.server.snapshots import Modules, Snapshots
 from cellwright.server.store.ways import Run, Way, Ways
 from cellwright.server.workspace import Workspace
 
@@ -194,8 +194,10 @@ class Revival:
         if again == "never":
             refused = {run.execution_id: "no cell was to run again" for run in picked}
         elif again == "safe":
-            code = await self._code(session, way) if picked else {}
-            found_reasons = await asyncio.to_thread(_reasons, runs, workspace.folder, code)
+            versions = {turn.id: turn.workspace_version for turn in way.turns}
+            code = await self._snapshots.modules(session.id, versions.values()) if picked else {}
+            lay = {turn: code.get(version, {}) for turn, version in versions.items()}
+            found_reasons = await asyncio.to_thread(_reasons, runs, workspace.folder, lay)
             ids = {run.execution_id for run in picked}
             refused = {run: OUTSIDE.format(", ".join(why)) for run, why in found_reasons.items() if why and run in ids}
         read = await self._read(session, way, picked)
@@ -237,16 +239,6 @@ class Revival:
             if named is not None:
                 found[run.execution_id] = named
         return found
-
-    async def _code(self, session: Session, way: Way) -> dict[str, bytes]:
-        """The modules in the workspace as it is at the way's end."""
-        files = (await self._snapshots.load(session.id, way.workspace_version)).files.values()
-        found = {f.name: f.sha256 for f in files if f.name.endswith(".py") and f.size_bytes <= MOST_OF_A_MODULE}
-        try:
-            held = await self._artifacts.fetch_all([*found.values()])
-        except KeyError:
-            return {}
-        return {name: held[sha256] for name, sha256 in found.items()}
 
     async def into(self, connection: KernelConnection, plan: Plan, gone: Collection[str] = ()) -> VariablesBack:
         """Does what was planned, in a kernel without variables; raises KernelDied.
@@ -407,10 +399,13 @@ async def _there(connection: KernelConnection) -> set[str]:
     return set(await connection.evaluate("__import__('json').dumps([*get_ipython().user_ns])"))
 
 
-def _reasons(runs: Sequence[Run], workspace: Path, code: Mapping[str, bytes]) -> dict[str, list[str]]:
-    """Why each of the cells that ran is risky, by its execution; `code` lies in the workspace by then."""
-    judged = Reasons(str(workspace), ran=True, files=code)
-    return {run.execution_id: judged.of(run.source) for run in runs}
+def _reasons(runs: Sequence[Run], workspace: Path, code: Mapping[TurnId, Modules]) -> dict[str, list[str]]:
+    """Why each of the cells that ran is risky, by its execution; `code` lay in the workspace after its turn."""
+    judged, found = Reasons(str(workspace), ran=True), dict[str, list[str]]()
+    for turn, of_turn in groupby(runs, key=lambda run: run.turn_id):
+        judged.lie(code.get(turn, {}))
+        found |= {run.execution_id: judged.of(run.source) for run in of_turn}
+    return found
 
 
 def _reached(runs: Sequence[Run]) -> dict[str, Reached]:

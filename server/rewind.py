@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import structlog
@@ -41,7 +42,7 @@ from cellwright.server.errors import Busy, CellwrightError, Conflict, NotebookMo
 from cellwright.server.kernel_life import workspace_of
 from cellwright.server.notebook_files import told_edits
 from cellwright.server.revival import Again, Plan, Revival
-from cellwright.server.snapshots import Snapshot, Snapshots
+from cellwright.server.snapshots import Modules, Snapshot, Snapshots
 from cellwright.server.store import postgres, queries
 from cellwright.server.store.ways import Way, Ways, covers
 from cellwright.server.turn_points import TurnPoints
@@ -418,7 +419,10 @@ class Rewind:
             return []
         ran = await self._ways.sources(here)
         numbers = {turn.n for turn in left}
-        found = await asyncio.to_thread(outside, [(n, source, n in numbers) for n, source in ran], str(folder))
+        versions = {turn.n: turn.workspace_version for turn in here.turns}
+        code = await self._snapshots.modules(here.session_id, versions.values())
+        held = {n: code.get(version, {}) for n, version in versions.items()}
+        found = await asyncio.to_thread(outside, [(n, source, n in numbers) for n, source in ran], str(folder), held)
         return [f"turn {n}: a cell {reason}; that is not taken back" for n, reason in found]
 
     @asynccontextmanager
@@ -447,16 +451,22 @@ class Rewind:
             yield back
 
 
-def outside(cells: list[tuple[int, str, bool]], folder: str) -> list[tuple[int, str]]:
+def outside(
+    cells: list[tuple[int, str, bool]], folder: str, modules: Mapping[int, Modules] = MappingProxyType({})
+) -> list[tuple[int, str]]:
     """Of cells by turn, in order: what those that are left look to have done where no rewind reaches.
 
-    The others are there for what they say of names.
+    The others are there for what they say of names. `modules` lay in the workspace after each turn.
     """
     judged = Reasons(folder, ran=True)
     known: dict[str, str] = {}
     reach = Reach()
     told: dict[tuple[int, str], None] = {}
+    lies: Modules = {}
     for number, source, left in cells:
+        if modules.get(number, {}) != lies:
+            lies = modules.get(number, {})
+            judged.lie(lies)
         known |= imported(source)
         found = [reason.partition(" (")[0] for reason in judged.of(source) if reason.startswith(OUTSIDE)]
         code = reach.of(source).code

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -46,6 +47,10 @@ class Snapshot:
 
 
 EMPTY = Snapshot({}, {})
+Modules = dict[str, bytes]
+MOST_MODULES = 200
+MODULE_BYTES = 1_000_000
+"""Of how many modules, and how large ones, cells are judged by what they were; others as they are now."""
 
 
 class Snapshots:
@@ -70,6 +75,19 @@ class Snapshots:
         files = [KeptFile.model_validate(file) for file in row["files"]]
         left_out = [LeftOut.model_validate(file) for file in row["left_out"]]
         return Snapshot({file.name: file for file in files}, {file.name: file for file in left_out})
+
+    async def modules(self, session_id: SessionId, versions: Iterable[str | None]) -> dict[str | None, Modules]:
+        """The Python modules in each of these versions of a workspace, by name: cells are judged by them."""
+        code: dict[Sha256, bytes] = {}
+        found: dict[str | None, Modules] = {}
+        for version in dict.fromkeys(versions):
+            files = (await self.load(session_id, version)).files.values()
+            held = {file.name: file.sha256 for file in files if _is_module(file)}
+            for sha256 in [sha256 for sha256 in held.values() if sha256 not in code][: MOST_MODULES - len(code)]:
+                with contextlib.suppress(KeyError):
+                    code[sha256] = (await self._artifacts.fetch_all([sha256]))[sha256]
+            found[version] = {name: code[sha256] for name, sha256 in held.items() if sha256 in code}
+        return found
 
     async def take(self, session: Session, workspace: Workspace) -> tuple[Snapshot, WorkspaceSaved | None]:
         """The workspace as it is, its contents stored; and the event that says so, if it is another than was known."""
@@ -201,6 +219,10 @@ class Snapshots:
             removed=[name for name in moves.removed if name not in failed],
             left=left,
         )
+
+
+def _is_module(file: KeptFile) -> bool:
+    return file.name.endswith(".py") and file.size_bytes <= MODULE_BYTES
 
 
 def _is_text(name: str) -> bool:

@@ -82,6 +82,18 @@ RENAMING_METHODS = {"rename", "replace"}
 DATABASES = {"sqlite3.connect", "duckdb.connect", "shelve.open", "dbm.open", "h5py.File"}
 """Opening one of these makes a file, or may change it."""
 
+OPENING = {
+    *("open", "io.open", "codecs.open", "gzip.open", "bz2.open", "lzma.open", "os.open", "zipfile.ZipFile"),
+    "tarfile.open",
+}
+"""Calls with a file and a mode."""
+
+LOGGING_FILES = {
+    f"logging.{name}FileHandler" for name in ("", "handlers.Rotating", "handlers.TimedRotating", "handlers.Watched")
+}
+SEARCHED = ("sys.path.append", "sys.path.insert", "sys.path.extend", "os.chdir")
+"""Calls after which modules are found elsewhere as well."""
+
 HOLDING = {"connect", "client", "resource", "create_connection", "login", "session", "create_engine", "pipeline"}
 """Calls besides those of classes whose value is a way out by itself: a connection, a client."""
 

@@ -36,13 +36,18 @@ class Reasons:
     def __init__(
         self, workspace: str = ".", *, ran: bool = False, files: Mapping[str, bytes] = MappingProxyType({})
     ) -> None:
-        """`files` of the workspace count instead of those that are there now.
+        """`files` count before those that are in the workspace now.
 
         Of cells that `ran` it is asked what they did: importing what reaches outside does not do so yet, and a path of
         which nothing can be told may lead anywhere.
         """
         self._workspace, self._ran = os.path.realpath(workspace), ran
-        self._known, self._modules = Known(), Modules(self._workspace, self._judged, files)
+        self._known = Known()
+        self.lie(files)
+
+    def lie(self, files: Mapping[str, bytes]) -> None:
+        """From here on, these files are in the workspace."""
+        self._modules = Modules(self._workspace, self._judged, files)
 
     def of(self, source: str) -> list[str]:
         """Why a cell is risky, each reason once with the line it stands in; empty for a harmless one."""
@@ -52,14 +57,19 @@ class Reasons:
             return [UNREADABLE] if source.strip() else []
         found: dict[str, int] = {}
         judge = _Judge(self._workspace, self._known, self._ran, self._modules)
-        for reason, line in judge.judge(tree):
-            found.setdefault(reason, line)
+        try:
+            for reason, line in judge.judge(tree):
+                found.setdefault(reason, line)
+        except (ValueError, RecursionError):  # A path with nothing in it that could be one; a chain without end.
+            found.setdefault(UNKNOWN, 1)
         self._known = judge.known()
         return [f"{reason} (line {line})" for reason, line in found.items()]
 
-    def _judged(self, tree: ast.Module, package: str) -> Module:
-        judge = _Judge(self._workspace, Known(), self._ran, self._modules, package)
-        return Module(at_once=tuple(judge.at_once(tree)), known=judge.known())
+    def _judged(self, tree: ast.Module, package: str, file: str) -> Module:
+        known = Known(texts={"__file__": file}, names={"__file__": "__file__"})
+        judge = _Judge(self._workspace, known, self._ran, self._modules, package)
+        at_once = tuple(judge.at_once(tree))
+        return Module(judge.known(), at_once, package=file.endswith("__init__.py"))
 
 
 def reasons(source: str, workspace: str = ".", before: Iterable[str] = ()) -> list[str]:
@@ -108,15 +118,18 @@ class _Judge:
         """Functions that write where they are told to: their parameters, and those that say where."""
         self._unsure = set(known.unsure)
         """Names that hold a path of which not even the beginning can be told."""
-        self._paths: dict[str, ast.AST] = {}
-        """Names that hold one path."""
+        self._paths: dict[str, ast.AST] = dict(known.paths)
+        """Names that hold one path, and what it is made of."""
+        self._imports = set(known.imported)
+        """Names that were imported, and the beginnings of what they stand for."""
         self._magics: set[int] = set()
         """Calls of get_ipython that IPython itself wrote for magics."""
 
     def judge(self, tree: ast.AST) -> Iterator[tuple[str, int]]:
         """Why code is risky, with the line of each reason."""
         self._look(tree)
-        for node in ast.walk(tree):
+        # What ran has done what it calls, and not what it only defines.
+        for node in _outside_of_functions(tree) if self._ran else ast.walk(tree):
             line = getattr(node, "lineno", 1)
             for reason in self._of(node):
                 yield reason, line
@@ -124,7 +137,11 @@ class _Judge:
     def at_once(self, tree: ast.AST) -> list[str]:
         """What code does by itself, apart from what it defines."""
         self._look(tree)
-        return list(dict.fromkeys(reason for node in _outside_of_functions(tree) for reason in self._of(node)))
+        nodes = [
+            node for node in _outside_of_functions(tree) if isinstance(node, ast.Call | ast.Import | ast.ImportFrom)
+        ]
+        called = [part for node in nodes if isinstance(node, ast.Call) for part in ast.walk(node.func)]
+        return list(dict.fromkeys(reason for node in (*nodes, *called) for reason in self._of(node)))
 
     def _look(self, tree: ast.AST) -> None:
         """Notes what names mean."""
@@ -132,21 +149,30 @@ class _Judge:
         assigned: dict[str, int] = {}
         for node in ast.walk(tree):
             for name in _given_anew(node):
-                for told in (self._texts, self._held, self._does, self._holding, self._writing):
+                for told in (
+                    self._names,
+                    self._texts,
+                    self._held,
+                    self._does,
+                    self._holding,
+                    self._writing,
+                    self._paths,
+                ):
                     told.pop(name, None)
                 self._unsure.discard(name)
+                self._imports.discard(name)
+        for node in ast.walk(tree):
+            self._look_for_modules(node)
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    self._names[alias.asname or alias.name.split(".")[0]] = (
-                        alias.name if alias.asname else alias.name.split(".")[0]
-                    )
+                    head = alias.name.split(".")[0]
+                    self._imports |= {alias.asname or head, head}
+                    self._names[alias.asname or head] = alias.name if alias.asname else head
             elif isinstance(node, ast.ImportFrom):
-                whence = self._whence(node)
-                self._names |= {called: f"{whence}.{name}" for name, called in self._imported(node)}
-            elif isinstance(node, ast.Call) and self._qualified(node.func) in ("sys.path.append", "sys.path.insert"):
-                for folder in filter(None, map(self._text, node.args)):
-                    self._modules.look_in(folder)
+                for name, called in self._imported(node):
+                    self._imports |= {called, name.split(".")[0]}
+                    self._names[called] = name
             elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 name = node.targets[0].id
                 assigned[name] = assigned.get(name, 0) + 1
@@ -182,8 +208,9 @@ class _Judge:
     def known(self) -> Known:
         """What later cells go by."""
         return Known(
-            self._names, self._texts, self._held, self._does, self._holding, self._writing, frozenset(self._unsure)
-        )
+            self._names, self._texts, self._held, self._does, self._holding, self._writing, self._paths,
+            frozenset(self._unsure), frozenset(self._imports),
+        )  # fmt: skip
 
     def _within(self) -> _Judge:
         """Another, for code that stands in this code."""
@@ -197,14 +224,39 @@ class _Judge:
         return ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [node.module])])
 
     def _imported(self, node: ast.ImportFrom) -> Iterator[tuple[str, str]]:
-        """Names that are imported from a module, and what they are called from here on."""
-        module = self._modules.find(self._whence(node))
+        """What is imported from a module, by its whole name, and what it is called from here on."""
+        whence = self._whence(node)
+        module = self._modules.find(whence)
         for alias in node.names:
             if alias.name == "*" and module is not None:
                 told = module.known
-                yield from ((name, name) for name in {*told.names, *told.does, *told.held, *told.holding})
+                for name in {
+                    *told.does,
+                    *told.held,
+                    *told.holding,
+                    *told.writing,
+                    *(told.imported & told.names.keys()),
+                }:
+                    yield self._modules.meant(f"{whence}.{name}"), name
             else:
-                yield alias.name, alias.asname or alias.name
+                yield self._modules.meant(f"{whence}.{alias.name}"), alias.asname or alias.name
+
+    def _look_for_modules(self, node: ast.AST) -> None:
+        """Notes folders in which modules are found as well."""
+        match node:
+            case ast.Call(func=function, args=args) if self._qualified(function) in dangers.SEARCHED:
+                places = args
+            case ast.AugAssign(target=target, value=value) if self._qualified(target) == "sys.path":
+                places = [value]
+            case ast.Assign(targets=[target], value=value) if self._qualified(target) == "sys.path":
+                places = [value]
+            case ast.Call(func=ast.Attribute(attr="run_line_magic"), args=[ast.Constant(value="cd"), place]):
+                places = [place]
+            case _:
+                return
+        for text in (self._text(part) for place in places for part in ast.walk(place)):
+            if text:
+                self._modules.look_in(text)
 
     def _learn(self, tree: ast.AST) -> None:
         """Notes what the code does that names stand for, so that whoever calls it later is known to do that."""
@@ -251,7 +303,11 @@ class _Judge:
             yield from self._modules.reasons(name)
 
     def _is_imported(self, name: str) -> bool:
-        return name.partition(".")[0] in {known.partition(".")[0] for known in self._names.values()}
+        return name.partition(".")[0] in self._imports
+
+    def _is_of_workspace(self, name: str) -> bool:
+        """Whether a name leads into a module that lies here, whatever library is called the same."""
+        return self._modules.find(name.partition(".")[0]) is not None
 
     def _writes_where_told(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         """Notes a function whose parameters say where it writes."""
@@ -341,12 +397,13 @@ class _Judge:
             case ast.Import(names=names):
                 for alias in names:
                     yield from self._modules.at_once(alias.name)
-                    yield from dangers.of_module(alias.name) if not self._ran else ()
+                    if not self._ran and not self._is_of_workspace(alias.name):
+                        yield from dangers.of_module(alias.name)
             case ast.ImportFrom(names=names):
                 module = self._whence(node)
                 for alias in names:
                     yield from self._modules.at_once(f"{module}.{alias.name}")
-                    if self._ran:
+                    if self._ran or self._is_of_workspace(module):
                         continue
                     if module in ("os", "posix", "builtins", "IPython") and alias.name == "*":
                         yield UNKNOWN
@@ -355,7 +412,7 @@ class _Judge:
             case ast.Call():
                 yield from self._of_call(node)
             case ast.Attribute(attr=attribute):
-                if attribute in dangers.DANGEROUS_ATTRIBUTES:
+                if attribute in dangers.DANGEROUS_ATTRIBUTES and not _is_own_dict(node):
                     yield UNKNOWN
                 yield from self._of_name(self._qualified(node))
             case ast.Name(id=name, ctx=ast.Load()):
@@ -379,7 +436,7 @@ class _Judge:
                 yield dangers.OF_OS[first]
             elif first.startswith(("exec", "spawn")):
                 yield STARTS
-        elif tail and (head in dangers.ALWAYS or self._is_imported(head)):
+        elif tail and (head in dangers.ALWAYS or self._is_imported(head)) and not self._is_of_workspace(head):
             yield from dangers.of_module(name)
 
     def _of_call(self, node: ast.Call) -> Iterator[str]:
@@ -455,7 +512,9 @@ class _Judge:
 
     def _of_paths(self, node: ast.Call, name: str | None, method: str | None) -> Iterator[str]:
         short = (name or "").rpartition(".")[2]
-        if name in ("open", "io.open", "codecs.open", "gzip.open", "bz2.open", "lzma.open", "os.open"):
+        if name in dangers.LOGGING_FILES and any(map(self._leads_out, _given(node, 0, "filename"))):
+            yield WRITES
+        if name in dangers.OPENING:
             if self._may_write(node, name) and any(map(self._leads_out, _given(node, 0, "file", "filename", "path"))):
                 yield WRITES
             return
@@ -583,15 +642,26 @@ class _Judge:
                     return self._outside(begins)
                 rest = "".join(str(part.value) for part in values if isinstance(part, ast.Constant))
                 return self._ran and "/" in rest  # It begins with a folder that is not known.
-            case ast.Attribute(value=value, attr="parent"):
-                return self._text(value) is None
+            case (
+                ast.Attribute(value=value, attr="parent")
+                | ast.Subscript(value=ast.Attribute(value=value, attr="parents"))
+            ):
+                return self._leads_out(value) or self._is_here(value)
+            case ast.IfExp(body=body, orelse=other):
+                return self._leads_out(body) or self._leads_out(other)
             case _:
                 return False
+
+    def _is_here(self, node: ast.AST) -> bool:
+        """Whether an expression is the working directory, whose parent is outside."""
+        return isinstance(node, ast.Call) and self._text(node) == "."
 
     def _outside(self, path: str) -> bool:
         if dangers.URL.match(path):
             return _is_remote(path) or path.startswith("file:")
         if path.startswith("~"):
+            return True
+        if "\0" in path:
             return True
         full = os.path.realpath(os.path.join(self._workspace, path))
         inside = full == self._workspace or full.startswith(self._workspace + os.sep)
@@ -612,6 +682,11 @@ class _Judge:
                 return None if a is None or b is None else os.path.join(a, b)
             case ast.Call(func=function, args=[]) if self._qualified(function) in ("os.getcwd", "pathlib.Path.cwd"):
                 return "."
+            case ast.Attribute(value=value, attr="parent"):
+                inner = self._text(value)
+                return None if inner is None else ".." if inner in ("", ".") else os.path.dirname(inner) or "."
+            case ast.Call(func=ast.Attribute(value=value, attr=("resolve" | "absolute")), args=[]):
+                return self._text(value)
             case ast.Call(func=function, args=[argument]) if self._qualified(function) in dangers.SAME_PLACE:
                 return self._text(argument)
             case ast.Call(func=function, args=[argument]) if self._qualified(function) == "os.path.dirname":
@@ -632,7 +707,13 @@ class _Judge:
                 return self._names.get(name, name)
             case ast.Attribute(value=value, attr=attribute):
                 before = self._qualified(value)
-                return None if before is None else f"{before}.{attribute}"
+                if before is None:
+                    return None
+                name = f"{before}.{attribute}"
+                if self._is_imported(name):
+                    name = self._modules.meant(name)
+                    self._imports.add(name.partition(".")[0])
+                return name
             case _:
                 return None
 
@@ -642,6 +723,14 @@ def _outside_of_functions(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                around = [
+                    *node.args.defaults,
+                    *filter(None, node.args.kw_defaults),
+                    *getattr(node, "decorator_list", ()),
+                ]
+                for part in around:
+                    yield part
+                    yield from _outside_of_functions(part)
                 continue
             case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
                 continue
@@ -652,6 +741,11 @@ def _outside_of_functions(tree: ast.AST) -> Iterator[ast.AST]:
 def _last(node: ast.AST) -> str:
     """The last name of `a.b.c`."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _is_own_dict(node: ast.Attribute) -> bool:
+    """Whether it is `self.__dict__`, a usual way to take over arguments."""
+    return node.attr == "__dict__" and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
 
 
 def _is_remote(text: str | None) -> bool:

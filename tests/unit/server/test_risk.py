@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -331,6 +332,13 @@ MODULES = {
     "loud.py": "import os\nos.system('true')",
     "lib/deep.py": "import shutil\ndef away(): shutil.copy('a', '/srv/a')",
     "broken.py": "def (",
+    "one.py": "import two, subprocess\ndef start(): subprocess.run(['true'])\ndef go(): two.push()",
+    "two.py": "import one\ndef push(): one.start()",
+    "paths.py": "import os\nfrom os import remove\nfrom pathlib import Path\nDATA = Path(__file__).parent / 'data'\n"
+    "DATA.mkdir(exist_ok=True)\nREDIS = redis = 5\n"
+    "def save(table, path):\n    Path(path).parent.mkdir(exist_ok=True)\n    table.to_csv(path)",
+    "motor.py": "class Fault(OSError): pass\nclass Config:\n    def __init__(self, **all): self.__dict__.update(all)",
+    "endless.py": "x = f" + ".a()" * 2_000,
 }
 
 
@@ -340,6 +348,8 @@ def project(tmp_path: Path) -> str:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(source)
     (tmp_path / "out").symlink_to("/srv")
+    (tmp_path / "model.py").write_text("import os\ndef train(): os.system('a')")
+    os.mkfifo(tmp_path / "pipe.py")  # Reading it would not end.
     return str(tmp_path)
 
 
@@ -362,6 +372,21 @@ def project(tmp_path: Path) -> str:
         ("", "import loud", "starts processes"),
         ("import sys\nsys.path.append('lib')\nimport deep", "deep.away()", "writes outside"),
         ("", "df.to_csv('out/a.csv')", "writes outside"),
+        ("import one", "one.go()", "starts processes"),
+        ("import two", "two.push()", "starts processes"),
+        ("from paths import *", "os.execv('/bin/sh', [])", "starts processes"),
+        ("import paths", "paths.os.remove('/etc/x')", "deletes what is outside"),
+        ("import paths", "paths.remove('/etc/x')", "deletes what is outside"),
+        ("import paths", "paths.save(df, '/srv/a/b.csv')", "writes outside"),
+        ("", "import endless", "runs code that cannot be judged"),
+        ("import sys\nsys.path += ['lib']\nimport deep", "deep.away()", "writes outside"),
+        ("import os\nos.chdir('lib')\nimport deep", "deep.away()", "writes outside"),
+        ("from pathlib import Path\nROOT = Path('/srv')", "(ROOT / 'a').write_text('1')", "writes outside"),
+        ("from pathlib import Path\nROOT = Path('/srv')", "for n in 'ab': (ROOT / n).touch()", "writes outside"),
+        ("OUT = '/srv'", "import zipfile\nzipfile.ZipFile(OUT + '/a.zip', 'w')", "writes outside"),
+        ("", "import logging\nlogging.FileHandler('/srv/a.log')", "writes outside"),
+        ("def save(x): open('/srv/a', 'a').write(x)", "save('b')", "writes outside"),
+        ("", "open('a\\0b', 'w')", "writes outside"),
     ],
 )
 def test_what_modules_of_the_workspace_do(project: str, before: str, source: str, reason: str) -> None:
@@ -379,6 +404,10 @@ def test_what_modules_of_the_workspace_do(project: str, before: str, source: str
         "import deep\ndeep.away()",
         "import broken",
         "helper = {}\nhelper.send",
+        "import paths\npaths.save(df, 'out2/a.csv'), paths.redis",
+        "import motor\nmotor.Config(a=1)\nraise motor.Fault",
+        "model = Model()\nw = model.coef_\nmodel.train()",
+        "import pipe",
     ],
 )
 def test_what_modules_of_the_workspace_do_not(project: str, source: str) -> None:
