@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import structlog
 from cellwright.kernels import injected
+from cellwright.kernels.client import KernelConnection
 from cellwright.kernels.errors import KernelError
 from cellwright.notebooks.differences import CellDifference, differences
 from cellwright.notebooks.document import Document
@@ -117,13 +118,20 @@ class Comparisons:
             await kernel.evaluate(injected.call("surroundings", "set_aside()"), COMPARED_S)
             await self._checkpoints.restore(kernel, points[1])
             hows = dict(await kernel.evaluate(injected.call("contrast", "told()"), COMPARED_S))
-            told = await kernel.evaluate(injected.call("surroundings", "told()"), COMPARED_S)
-            return hows, [SettingDifference(**setting) for setting in told]
+            return hows, await self._settings(kernel)
         except (KernelError, CellwrightError) as error:
             log.info("variables_not_compared", session_id=one[0].id, error=str(error))
             return {}, None
         finally:
             await asyncio.shield(self._t.kernels.end(name))
+
+    async def _settings(self, kernel: KernelConnection) -> Settings:
+        try:
+            told = await kernel.evaluate(injected.call("surroundings", "told()"), COMPARED_S)
+        except KernelError as error:
+            log.info("settings_not_compared", error=str(error))
+            return None
+        return [SettingDifference(**setting) for setting in told]
 
     async def _stored(self, session: Session, way: Way) -> Checkpoint | None:
         """The variables that were stored at just that point."""

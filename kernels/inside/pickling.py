@@ -82,7 +82,8 @@ class Pickler(_BasePickler):
         if numpy is not None and type(value) is numpy.memmap and type(value.base) is mmap.mmap and value.filename:
             mode = "r+" if value.mode == "w+" else value.mode
             order = "C" if value.flags.c_contiguous else "F"
-            return numpy.memmap, (self._path(value.filename), value.dtype, mode, value.offset, value.shape, order)
+            path, opened = self._mapped(str(value.filename), mode)
+            return numpy.memmap, (path, value.dtype, opened, value.offset, value.shape, order)
         if value is sys.stdout or value is sys.stderr:
             return eval, (f"__import__('sys').{'stdout' if value is sys.stdout else 'stderr'}",)
         if type(value) in (logging.FileHandler, logging.StreamHandler):
@@ -96,6 +97,13 @@ class Pickler(_BasePickler):
         if type(value) is types.FunctionType and isinstance(reduced, tuple):
             return self._rebound(value, self._closed(value, reduced))
         return reduced
+
+    def _mapped(self, path: str, mode: str) -> tuple[_Reference, _Reference]:
+        """A file that is mapped, and how: one that was too large to come along is read where it is, and not written."""
+        told = self._portable(path)
+        here = f"{SHELL}.cellwright_place({told!r})"
+        there = f"__import__('os').path.exists({here})"
+        return _Reference(f"{here} if {there} else {path!r}"), _Reference(f"{mode!r} if {there} else 'c'")
 
     def _path(self, path: Any) -> _Reference:
         """A file's path, which is another in another session's folder."""

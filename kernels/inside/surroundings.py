@@ -13,6 +13,8 @@ import importlib
 import json
 import logging
 import os
+import pickle
+import re
 import sys
 import time
 import warnings
@@ -30,6 +32,9 @@ OF_THE_SCREEN = ("backend", "backend_fallback")
 
 SHOWN = 80
 """Characters of a setting's value that are told."""
+
+PASSWORD = re.compile(r"://[^/@\s'\"]+@")
+"""Of an address, who opens it, and by what."""
 
 RELOADING = ("enabled", "check_all", "autoload_obj")
 INLINE = ("figure_formats", "print_figure_kwargs", "close_figures", "rc")
@@ -77,61 +82,69 @@ def _write_python(values: Values) -> None:
 
 
 def _logging() -> Values:
-    """Levels of loggers, and what cells have them write to, a file or the screen: libraries see to their own.
+    """Levels of loggers, and of those that are no library's the handlers.
 
-    A handler is told as `(where, level, format, format of dates, style)`.
+    A plain handler is told as `(where, level, format, format of dates, style, encoding)`, any other as itself.
     """
     loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
     told: Values = {"level of root": logging.root.level, "disabled up to": logging.root.manager.disable}
     told |= {f"level of {logger.name}": logger.level for logger in loggers if logger.level}
     for logger in (logging.root, *loggers):
-        handlers = [told for told in map(_handler_told, logger.handlers) if told is not None]
-        if handlers and logger.name.partition(".")[0] not in sys.modules.keys() - {"__main__"}:
-            told[f"handlers of {logger.name}"] = handlers
+        if not _is_of_library(logger.name):
+            if logger.handlers:
+                told[f"handlers of {logger.name}"] = [*map(_handler_told, logger.handlers)]
+            if not logger.propagate:
+                told[f"propagation of {logger.name}"] = False
     return told
 
 
-def _handler_told(handler: logging.Handler) -> tuple[Any, ...] | None:
-    """A handler of the standard library's plain kinds; None for any other."""
-    form = handler.formatter
+def _is_of_library(logger: str) -> bool:
+    """Whether a logger is that of an imported library, which sees to its handlers itself."""
+    module = sys.modules.get(logger.partition(".")[0])
+    file = getattr(module, "__file__", None)
+    return module is not None and file is not None and not file.startswith(_began_in() + os.sep)
+
+
+def _handler_told(handler: logging.Handler) -> Any:
+    form, encoding = handler.formatter, None
+    where: Any = None
     if type(handler) is logging.FileHandler:
-        where: Any = portable(handler.baseFilename)
+        where, encoding = portable(handler.baseFilename), handler.encoding
     elif type(handler) is logging.StreamHandler:
         where = next((name for name in ("stdout", "stderr") if handler.stream is getattr(sys, name)), None)
-    else:
-        return None
-    if where is None or type(form) not in (logging.Formatter, type(None)):
-        return None
+    if where is None or handler.filters or type(form) not in (logging.Formatter, type(None)):
+        return handler
     if form is None:
-        return where, handler.level, None, None, "%"
+        return where, handler.level, None, None, "%", encoding
     styles: dict[Any, str] = {kind: style for style, (kind, _) in logging._STYLES.items()}
-    return where, handler.level, form._fmt, form.datefmt, styles.get(type(form._style), "%")
+    return where, handler.level, form._fmt, form.datefmt, styles.get(type(form._style), "%"), encoding
 
 
 def _write_logging(values: Values) -> None:
     for key, value in values.items():
         what, _, name = key.partition(" of ")
+        logger = logging.getLogger(name)
         if what == "disabled up to":
-            logging.disable(value)
-        elif what == "level":
-            logging.getLogger(name).setLevel(value or logging.NOTSET)
-        else:
-            logger = logging.getLogger(name)
-            for handler in [handler for handler in logger.handlers if _handler_told(handler) is not None]:
-                logger.removeHandler(handler)
-                handler.close()
-            there = [held for held in _shell().user_ns.values() if isinstance(held, logging.Handler)]
-            for told in value or ():
-                same = (handler for handler in there if _handler_told(handler) == told)
-                logger.addHandler(next(same, None) or _handler(*told))
+            logging.disable(value or logging.NOTSET)
+        elif what == "propagation":
+            logger.propagate = value is not False
+        elif what == "handlers":
+            alive = [held() for held in getattr(logging, "_handlerList", ())]  # The library's own list of all of them.
+            logger.handlers[:] = [_handler(told, alive) for told in value or ()]
+        elif value is not ABSENT or not _is_of_library(name):
+            logger.setLevel(value or logging.NOTSET)
 
 
-def _handler(where: Any, level: int, form: str | None, dates: str | None, style: Any) -> logging.Handler:
-    handler: logging.Handler
-    if type(where) is str and where in ("stdout", "stderr"):
-        handler = logging.StreamHandler(getattr(sys, where))
-    else:
-        handler = logging.FileHandler(place(where), delay=True)
+def _handler(told: Any, alive: list[Any]) -> logging.Handler:
+    """The handler that was told: the one that is there, which a variable may hold, or a new one."""
+    if isinstance(told, logging.Handler):
+        return told
+    for handler in alive:
+        if isinstance(handler, logging.Handler) and _handler_told(handler) == told:
+            return handler
+    where, level, form, dates, style, encoding = told
+    handler = logging.StreamHandler(getattr(sys, where)) if where in ("stdout", "stderr") else None
+    handler = handler or logging.FileHandler(place(where), encoding=encoding, delay=True)
     handler.setLevel(level)
     if form is not None:
         handler.setFormatter(logging.Formatter(form, dates, style))
@@ -305,7 +318,9 @@ class Kind(NamedTuple):
 KINDS = {
     "environment": Kind("the environment's", "", _environment, _write_environment),
     "python": Kind("Python's", "", _python, _write_python),
-    "logging": Kind("logging's", "", _logging, _write_logging),
+    "logging": Kind(
+        "logging's", "", _logging, _write_logging, lambda _: {"level of root": logging.WARNING, "disabled up to": 0}
+    ),
     "ipython": Kind("IPython's extension", "", _ipython, _write_ipython),
     "interactive": Kind("IPython's", "", _interactive, _write_interactive),
     "config": Kind("IPython's configuration", "", _configured, _write_configured),
@@ -418,7 +433,7 @@ def told() -> str:
         sides = [values.get(name, {}) for values in (before, after)]
         for key in sorted({*sides[0], *sides[1]}):
             held = [side[key] if key in side else _at_begin(began, name, key) for side in sides]
-            if not _same(*held):
+            if not _same(*held) and not _pickled_alike(*held):
                 texts = [_said(name, value) for value in held]
                 if texts[0] == texts[1]:
                     texts[1] = "another"
@@ -441,12 +456,12 @@ def _said(name: str, value: Any) -> str:
         return "none"
     if name == "environment":
         return "a value"
-    if name == "search path":
-        value = [entry[0] if type(entry) is tuple else entry for entry in value[1] if type(entry) is not int]
-    elif name == "warnings":
-        value = [f"{action} {about.__name__}" for action, _, about, *_ in value]
     try:
-        text = repr(value)
+        if name == "search path":
+            value = [entry[0] if type(entry) is tuple else entry for entry in value[1] if type(entry) is not int]
+        elif name == "warnings":
+            value = [f"{action} {getattr(about, '__name__', about)}" for action, _, about, *_ in value]
+        text = PASSWORD.sub("://…@", repr(value))
     except Exception:  # Whatever was set may say what it likes.
         text = object.__repr__(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
@@ -570,6 +585,14 @@ def _around(first: str | None, value: str | None) -> Any:
 
 def _whole(first: str | None, value: Any) -> Any:
     return (first or "").join(value) if type(value) is tuple else value
+
+
+def _pickled_alike(one: Any, other: Any) -> bool:
+    """Whether values that know no equality are made of the same."""
+    try:
+        return pickle.dumps(one) == pickle.dumps(other)
+    except Exception:  # Whatever was set may not like it.
+        return False
 
 
 def _cwd() -> str:

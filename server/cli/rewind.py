@@ -25,7 +25,7 @@ MEANS = {
     "none": "there was none",
     "fork": "a live copy of the kernel",
     "stored": "stored variables",
-    "rerun": "cells that ran again",
+    "rerun": "cells that run again",
 }
 SHOWN = 6
 MOST_SESSIONS = 2_000
@@ -80,8 +80,11 @@ def tell_variables(console: Console, variables: dict[str, Any], *, foretold: boo
         _tell_rows(console, [("variables", f"by {' and '.join(means)}{seconds}")])
     for again in variables["ran_again"]:
         first = next((line for line in again["source"].splitlines() if line.strip()), "")
-        told = f"{again['verdict']}, {took(again['duration_ms'])}  {again['reason']}"
-        console.print(Text(f"    ↻ turn {again['turn']}: {first[:60]}  {told}"[:160]))
+        ran = again["verdict"] != "skipped"
+        told = f"{again['verdict']}, {took(again['duration_ms'])}" if ran else again["verdict"]
+        why = again["reason"].split("\n")[0].removesuffix(": --- recorded")
+        line = f"    {'↻' if ran else '·'} turn {again['turn']}: {first[:60]}  {told}  {why}"
+        console.print(Text(line.rstrip()), soft_wrap=True)
     lost: dict[str, list[str]] = {}
     for told_lost in variables["missing"]:
         lost.setdefault(told_lost["reason"], []).append(told_lost["name"])
@@ -270,7 +273,7 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
         _show_cell(console, cell)
     lists = any(any(told[kind].values()) for kind in ("turns", "files", "artifacts"))
     if not (told["cells"] or told["variables"] or told["not_compared"] or told["settings"] or lists):
-        console.print("The same.")
+        console.print("The same." if told["settings"] is not None else "The same; settings could not be compared.")
 
 
 def _show_cell(console: Console, cell: dict[str, Any]) -> None:

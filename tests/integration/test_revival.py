@@ -18,6 +18,7 @@ from tests.integration.going_back import (
     branch,
     by_hand,
     call,
+    compared,
     foretell,
     go,
     kept_by_itself,
@@ -466,6 +467,21 @@ async def test_a_branch_writes_into_its_own_files(talk: Talk) -> None:
         assert struct.unpack("2d", (folder / "big.dat").read_bytes()) == (wrote, wrote)
         assert {file.name for file in (folder / "sub").iterdir()} == files
         assert (folder / "a.log").read_text() == log
+
+
+async def test_a_branch_reads_maps_of_files_that_are_too_large_for_it(talk: Talk) -> None:
+    """They stay where they are, and what the branch writes into the map is its own; two maps are not compared."""
+    object.__setattr__(talk.app.settings, "snapshot_file_bytes", 1_000)
+    await talk.run(
+        "import numpy as np\nm = np.memmap('big.dat', mode='w+', dtype='f8', shape=500)\nm[:] = 1\nm.flush()"
+    )
+    await settled(talk)
+    child = await branch(talk)
+    await child.run("m[:] = 7\nm.flush()")
+    assert await value_of(child, "m[0]") == await value_of(child, "np.float64(7)")
+    assert await value_of(talk, "np.fromfile('big.dat')[0]") == await value_of(talk, "np.float64(1)")
+    await settled(child)
+    assert (await compared(talk, 1, child, 2)).not_compared == ["m"]
 
 
 async def test_functions_that_remember(talk: Talk) -> None:

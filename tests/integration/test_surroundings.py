@@ -135,6 +135,14 @@ files = logging.FileHandler("all.log")
 logging.getLogger("mine").addHandler(files)
 logging.getLogger("noisy.part").setLevel("ERROR")
 logging.getLogger("mine").info("one")
+import logging.handlers
+class Run:
+    def __init__(self): self.handler = logging.FileHandler("run.log", encoding="utf-16")
+run = Run()
+apart = logging.getLogger("apart")
+apart.addHandler(run.handler)
+apart.propagate = False
+logging.getLogger("odd").addHandler(logging.handlers.RotatingFileHandler("odd.log"))
 """
 
 
@@ -147,14 +155,17 @@ async def test_logging_comes_back(talk: Talk, kernel: str | None) -> None:
     await talk.run(LOGS)
     await talk.run("logging.disable()\nlogging.getLogger('mine').handlers.clear()\nlogging.basicConfig(force=True)")
     await settled(talk)
-    await go(talk, "undo")
+    told = await go(talk, "undo")
+    assert [lost.name for lost in told.variables.missing] == ["logging's handlers of odd"]
     child = await branch(talk)
     for each in (talk, child):
         await each.run("logging.getLogger('mine').info('two')\nlogging.getLogger('noisy.part').warning('no')")
         [*_, cell] = await each.app.cells.document(each.session.id)
         assert [output["text"] for output in cell.outputs] == ["two!\n"]
         assert (workspace_of(each.app.root, each.session).folder / "all.log").read_text() == "one\ntwo\n"
-    assert await value_of(talk, "len(logging.root.handlers)") == "1"
+        assert await value_of(
+            each, "[len(logging.root.handlers), apart.handlers == [run.handler], apart.propagate]"
+        ) == ("[1, True, False]")
 
 
 async def test_settings_are_compared(talk: Talk) -> None:
