@@ -289,6 +289,7 @@ class Revival:
                 stale = await self._checkpoints.renew(
                     connection, checkpoint, restored - plan.wanted.keys(), touched, made
                 )
+                await _delete(connection, touched - plan.wanted.keys() - {*checkpoint.kept})
             except KernelDied:
                 raise
             except (KernelError, StoreUnavailable) as error:
@@ -392,6 +393,13 @@ class _Unchanged:
                 break
             same -= self._looked[earlier].touches
         return same
+
+
+async def _delete(connection: KernelConnection, names: Collection[str]) -> None:
+    """Takes away what cells made again that was deleted later."""
+    if names:
+        away = f"[get_ipython().user_ns.pop(name, None) for name in {sorted(names)!r}]"
+        await connection.evaluate(f"__import__('json').dumps({away} and None)")
 
 
 async def _there(connection: KernelConnection) -> set[str]:

@@ -92,10 +92,23 @@ def settle(groups: list[list[str]], made: list[str]) -> str:
             names.update({name: aside[name] for name in group})
         else:
             gone += group
+    for name in gone:
+        if isinstance(aside[name], type) and isinstance(names.get(name), type):
+            _of_another_class(aside[name], names[name])
     of = {id(held): name for name in gone for held in _held(aside[name], names)}
     found = {name: sorted({of[id(held)] for held in _held(names[name], names) if id(held) in of}) for name in made}
     del shell.cellwright_aside
     return json.dumps({name: others for name, others in found.items() if others})
+
+
+def _of_another_class(one: type, other: type) -> None:
+    """Objects and classes that were made again of a class are of the stored one, which is what its name means."""
+    for held in gc.get_referrers(one):
+        with contextlib.suppress(TypeError):
+            if type(held) is one:
+                held.__class__ = other
+            elif isinstance(held, type) and one in held.__bases__:
+                held.__bases__ = tuple(other if base is one else base for base in held.__bases__)
 
 
 def _same(one: Any, other: Any, until: float) -> bool:
@@ -293,7 +306,7 @@ class Contrast:
     def _classes(self, one: type, other: type) -> str:
         if one.__module__ != "__main__":
             return "" if _named(one) == _named(other) else f"{_named(one)} → {_named(other)}"
-        own = [{k: v for k, v in vars(c).items() if k not in _OF_CLASSES} for c in (one, other)]
+        own = [{k: v for k, v in sorted(vars(c).items()) if k not in _OF_CLASSES} for c in (one, other)]
         how = self._mappings(*own) or self._sequences(*([*map(_named, c.__mro__)] for c in (one, other)))
         return f"the class: {how}" if how else ""
 

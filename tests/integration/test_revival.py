@@ -484,6 +484,41 @@ async def test_a_branch_reads_maps_of_files_that_are_too_large_for_it(talk: Talk
     assert (await compared(talk, 1, child, 2)).not_compared == ["m"]
 
 
+async def test_objects_made_again_are_of_the_stored_class(talk: Talk) -> None:
+    """Whether that is as it was or holds something else by now; and so are classes that are made from it."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run(
+        "import threading\nclass Base: n = 1\n"
+        "class Worker(Base):\n    def __init__(self): self.lock = threading.Lock()\n"
+        "class Counted:\n    made = []\n    def __init__(self): self.lock = threading.Lock(); self.made.append(1)\n"
+        "class Special(Counted): lock = threading.Lock()\n"
+        "w, c, s = Worker(), Counted(), Special()"
+    )
+    await talk.run("Counted.made.append(2)")
+    await talk.run("x = 1")
+    await settled(talk)
+    await go(talk, "undo")
+    told = "[isinstance(w, Worker), isinstance(w, Base), isinstance(c, Counted), isinstance(s, Counted), Counted.made]"
+    assert await value_of(talk, told) == "[True, True, True, True, [1, 1, 2]]"
+
+
+async def test_what_was_deleted_does_not_come_back(talk: Talk) -> None:
+    """A cell that runs again for what is not stored makes what a later one has deleted: that goes again."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("raw = [1, 2]\ntmp = raw * 2\ngen = (i for i in range(5))")
+    await talk.run("del tmp")
+    await talk.run("clean = 1")
+    await talk.run("x = 1")
+    await settled(talk)
+    await go(talk, "undo")
+    assert await value_of(talk, "['tmp' in globals(), list(gen), raw, clean]") == "[False, [0, 1, 2, 3, 4], [1, 2], 1]"
+    await talk.run("del raw, gen")
+    await settled(talk)
+    await talk.run("import os; os._exit(1)")
+    await recover(talk)
+    assert await value_of(talk, "[*{'tmp', 'raw', 'gen', 'clean'} & {*globals()}]") == "['clean']"
+
+
 async def test_functions_that_remember(talk: Talk) -> None:
     """They are stored without what they remember, also for sleep."""
     await talk.run("from functools import cache, lru_cache\n@lru_cache(5)\ndef f(x):\n    return x + 1\ng = cache(len)")
