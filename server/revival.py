@@ -172,6 +172,8 @@ class Revival:
         """What brings the variables at the end of a way back, those that are stored and `unreadable` by their cells."""
         lives = await self._ways.lives(way, through_death=through_death)
         runs = await self._ways.runs(way, lives)
+        if through_death:  # What failed in a kernel that had nothing would only now do what it was to.
+            runs = [run for run in runs if run.ok or lives.whole(run.incarnation)]
         found = await self._ways.checkpoints(way, lives)
         # A cell that failed may have made some of its names, or none: what made them before is needed as well.
         reached = await asyncio.to_thread(_reached, runs)

@@ -27,6 +27,8 @@ class Run:
     source: str
     ok: bool
     duration_ms: int
+    incarnation: int
+    """The kernel's life in which it ran."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Ways:
                 row["source"],
                 row["status"] == "ok",
                 row["duration_ms"] or 0,
+                row["kernel_incarnation"],
             )
             for row in rows
             if row["kernel_incarnation"] >= lives.first
@@ -150,7 +153,7 @@ class Ways:
         floors: list[tuple[int, bool]] = [(0, False)]
         apart: list[tuple[int, int]] = []
         dead: int | None = None
-        lacking: int | None = None  # A life that began, after sleep, without some of what there had been.
+        lacking: int | None = None  # A life that began without some of what there had been: after sleep, or a recovery.
         asleep = False
         for row in rows:
             if row["status"] == "died":
@@ -158,8 +161,11 @@ class Ways:
             elif row["status"] == "hibernated":
                 asleep = True
             elif row["status"] == "restored":
-                dead, lacking = None, row["incarnation"] if asleep and row["lost"] else None
-                asleep = False
+                if asleep and row["lost"] and lacking is None:
+                    lacking = row["incarnation"]
+                elif not asleep:
+                    lacking = row["incarnation"] if row["recovered"] and row["left_out"] else None
+                dead, asleep = None, False
                 if row["recovered"] and floors[-1][1]:
                     apart.append((floors.pop()[0], row["incarnation"]))
             elif row["status"] == "idle" or (row["status"] == "restarted" and row["lost"]):

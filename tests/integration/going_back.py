@@ -63,9 +63,9 @@ async def foretell(talk: Talk, to: int | None = None) -> Rewound:
     return await talk.app.rewind.preview(await talk.refresh(), "undo", to, "safe", generation)
 
 
-async def recover(talk: Talk) -> VariablesBack:
+async def recover(talk: Talk, again: Any = "safe") -> VariablesBack:
     generation = await talk.app.turns.owned(talk.session.id)
-    return await talk.app.rewind.recover(await talk.refresh(), "safe", generation)
+    return await talk.app.rewind.recover(await talk.refresh(), again, generation)
 
 
 async def three_turns(talk: Talk) -> list[Seen]:

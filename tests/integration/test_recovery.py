@@ -116,11 +116,29 @@ async def test_recovery_leaves_out_what_reached_outside(talk: Talk, recovery: st
     assert [a.verdict for a in back.ran_again] == ["same", "skipped", "same"]
     assert (workspace_of(talk.app.root, talk.session).folder / "count.txt").read_text() == "1"
     if recovery == "ask":
+        # Those that were left out can be run as well, once one has thought about it.
+        assert not (await recover(talk, "all")).missing
+        assert await value_of(talk, "[out, y]") == "[0, 1]"
+        with pytest.raises(Conflict):
+            await recover(talk)
         await talk.run("import os; os._exit(1)")
         await settled(talk)
         generation = await talk.app.turns.owned(talk.session.id)
         assert not (await talk.app.rewind.recover(await talk.refresh(), "all", generation)).missing
         assert await value_of(talk, "out") == "0"
+
+
+async def test_cells_that_failed_without_their_variables(talk: Talk) -> None:
+    """What a new kernel had not is no reason to do it once it is back."""
+    await talk.run("base = 10")
+    await talk.run("base += 1")
+    await talk.run("import os; os._exit(1)")
+    await talk.run("base += 100")
+    await talk.run("later = 1")
+    await settled(talk)
+    told = await recover(talk)
+    assert [again.source for again in told.ran_again] == ["later = 1"]
+    assert await value_of(talk, "[base, later]") == "[11, 1]"
 
 
 async def test_what_a_module_of_the_folder_reaches(talk: Talk) -> None:

@@ -37,7 +37,8 @@ WHERE turn_id = ANY ($1::uuid[]) AND type = 'cell.completed' AND payload ->> 'ex
 
 -- name: kernel_changes
 SELECT seq, payload ->> 'status' AS status, (payload ->> 'incarnation')::integer AS incarnation,
-    (payload ->> 'variables_lost')::boolean AS lost, coalesce((payload ->> 'recovered')::boolean, false) AS recovered
+    (payload ->> 'variables_lost')::boolean AS lost, coalesce((payload ->> 'recovered')::boolean, false) AS recovered,
+    coalesce(payload -> 'ran_again' @> '[{"verdict": "skipped"}]', false) AS left_out
 FROM events WHERE session_id = $1 AND type = 'kernel.changed' AND on_line(seq, $2::jsonb) ORDER BY seq;
 
 -- name: checkpoints_on_way
