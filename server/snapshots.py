@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from cellwright.kernels import users
@@ -161,7 +162,10 @@ class Snapshots:
             kept = [LeftOut(name=n, size_bytes=now.files[n].size_bytes, reason=NOT_SURE) for n in removed]
             left, removed = {**left, **{file.name: file for file in kept}}, []
         written = sorted(n for n, f in then.files.items() if now.files.get(n) != f and n not in now.left_out)
+        emptied = {str(folder) for name in removed for folder in Path(name).parents}
         for name in [n for n in written if n not in now.files and os.path.lexists(workspace.folder / n)]:
+            if name in emptied and not any(other.startswith(f"{name}/") for other in left):
+                continue  # A folder by now, which goes with its files.
             written.remove(name)  # Nobody has looked at what stands there.
             left[name] = LeftOut(name=name, size_bytes=0, reason="another file stands there, which was not kept")
         return FilesMoved(

@@ -230,9 +230,15 @@ def _table(frame: Any) -> Description:
 
 
 def table(frame: Any) -> Description:
-    """Shape, columns and first rows of a table that is shown."""
+    """Shape, columns and first rows of a table that is shown; and what its rows are called, where they have names."""
     told = _table(frame)
-    return {"rows": int(frame.shape[0]), "columns": told["columns"], "preview": told["rows"]}
+    shown = {"rows": int(frame.shape[0]), "columns": told["columns"], "preview": told["rows"]}
+    index = getattr(frame, "index", None)
+    if index is None or (type(index).__name__ == "RangeIndex" and index.start == 0 and index.name is None):
+        return shown
+    labels = [label if isinstance(label, tuple) else (label,) for label in index[:MAX_ROWS]]
+    names = ["" if name is None else str(name) for name in index.names]
+    return {**shown, "index": names, "labels": [[_plain(part) for part in label] for label in labels]}
 
 
 def _plain(value: Any) -> Any:

@@ -37,19 +37,24 @@ def upload(ctx: click.Context, session: str, files: tuple[Path, ...], as_json: b
             click.echo(f"  {told['metadata']['problem']}", err=True)
 
 
+FORMS = ["ipynb", "py", "md", "html", "rehearsal"]
+
+
 @click.command()
 @click.argument("session", shell_complete=complete_session)
 @click.option(
+    "-f",
     "--format",
     "form",
-    type=click.Choice(["ipynb", "py", "md", "html", "rehearsal"]),
-    default="ipynb",
-    show_default=True,
+    type=click.Choice(FORMS),
+    help="By default what the output's name ends with, or ipynb.",
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to; - prints it.")
 @click.pass_context
-def export(ctx: click.Context, session: str, form: str, output: Path | None) -> None:
+def export(ctx: click.Context, session: str, form: str | None, output: Path | None) -> None:
     """Save a SESSION's notebook as a file of its own."""
+    ending = "" if output is None else output.suffix.removeprefix(".")
+    form = form or (ending if ending in FORMS else "ipynb")
     server = connect(ctx)
     data = server.bytes(f"/sessions/{quoted(session)}/export", params={"format": form})
     if output is not None and str(output) == "-":

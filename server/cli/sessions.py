@@ -108,7 +108,10 @@ def show(ctx: click.Context, session: str, as_json: bool) -> None:
             console.print(Padding(Markdown(entry["content"]), (0, 0, 0, 2)))
         if entry["code"]:
             console.print(
-                Padding(Syntax(entry["code"], "python", theme="ansi_dark", background_color="default"), (0, 0, 0, 4))
+                Padding(
+                    Syntax(entry["code"], "python", theme="ansi_dark", background_color="default", word_wrap=True),
+                    (0, 0, 0, 4),
+                )
             )
             if entry["runs"] != ["ok"] * max(1, len(entry["runs"])):
                 console.print(f"    [yellow]✗ {', '.join(entry['runs']) or 'did not run'}[/yellow]")
@@ -148,7 +151,7 @@ def show_turn(turn: dict[str, Any], *, as_json: bool) -> None:
     console.print(f"[bold]turn {turn['n']}[/bold]  [dim]{turn['id']}  {turn['status']}{left}[/dim]", highlight=False)
     console.print(Text.assemble(("▌ ", "bold magenta"), (turn["query"], "bold")))
     for cell in turn["cells"]:
-        code = Syntax(cell["source"], "python", theme="ansi_dark", background_color="default")
+        code = Syntax(cell["source"], "python", theme="ansi_dark", background_color="default", word_wrap=True)
         console.print(Padding(code, (1, 0, 0, 4)))
         style = "" if cell["status"] == "ok" else "red"
         console.print(Padding(Text(cell["text"] or cell["status"] or "", style=style), (0, 0, 0, 6)))

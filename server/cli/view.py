@@ -191,7 +191,8 @@ class TurnView:
         if data["status"] == "died":
             self.console.print(Text(f"  ✗ {data['message']}", style="red"))
         elif data["status"] == "restarted":
-            self.console.print(Text("  A new kernel was started: earlier variables are gone.", style="yellow"))
+            told = "  A new kernel was started: earlier variables are gone. `cellwright recover` can bring them back."
+            self.console.print(Text(told, style="yellow"))
 
     def _finish(self, kind: str, data: dict[str, Any]) -> None:
         self.ended, self.end = kind, data
@@ -255,15 +256,23 @@ def _cut(text: str, style: str = "") -> Text:
 
 def _table(told: dict[str, Any], width: int = MAX_WIDTH) -> RenderableType:
     """A table's first rows, with as many columns as fit."""
-    names = [column["name"] for column in told["columns"]]
-    rows = [[_value(value) for value in row] for row in told["preview"]]
+    index = [{"name": name, "dtype": "", "of_index": True} for name in told.get("index", ())]
+    columns = [*index, *told["columns"]]
+    names = [column["name"] for column in columns]
+    labels = told.get("labels") or [[]] * len(told["preview"])
+    rows = [[_value(value) for value in (*label, *row)] for label, row in zip(labels, told["preview"], strict=True)]
     wide = [min(MAX_CELL, max(len(name), *(len(row[i]) for row in rows), 1)) + 2 for i, name in enumerate(names)]
     fitting = next((n for n in range(len(wide), 1, -1) if sum(wide[:n]) <= width), 1)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in told["columns"][:fitting]:
+    for column in columns[:fitting]:
         right = column["dtype"].lower().startswith(("int", "float", "uint"))
         table.add_column(
-            column["name"], justify="right" if right else "left", overflow="ellipsis", no_wrap=True, max_width=MAX_CELL
+            column["name"],
+            justify="right" if right else "left",
+            style="bold" if column.get("of_index") else "",
+            overflow="ellipsis",
+            no_wrap=True,
+            max_width=MAX_CELL,
         )
     for row in rows:
         table.add_row(*row[:fitting])
@@ -275,4 +284,5 @@ def _table(told: dict[str, Any], width: int = MAX_WIDTH) -> RenderableType:
 
 
 def _value(value: Any) -> str:
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.removesuffix(" 00:00:00")  # A day, as pandas shows it.

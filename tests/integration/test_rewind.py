@@ -294,6 +294,20 @@ async def test_more_than_a_snapshot_holds(talk: Talk) -> None:
     assert (files["small.txt"], files["big.txt"][0]) == ("s", "y")
 
 
+async def test_a_file_that_became_a_folder(talk: Talk) -> None:
+    """And a folder that became a file: there and back."""
+    await talk.run("import os, shutil\nopen('model', 'w').write('1')\nos.mkdir('d')\nopen('d/a', 'w').write('2')")
+    await talk.run(
+        "os.remove('model')\nos.mkdir('model')\nopen('model/b', 'w').write('3')\nshutil.rmtree('d')\n"
+        "open('d', 'w').write('4')"
+    )
+    await settled(talk)
+    told = await go(talk, "undo")
+    assert (told.files.left, (await look(talk)).files) == ([], {"model": "1", "d/a": "2"})
+    told = await go(talk, "redo")
+    assert (told.files.left, (await look(talk)).files) == ([], {"model/b": "3", "d": "4"})
+
+
 async def test_more_files_than_a_snapshot_holds(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more than it may hold in all, what did not fit is named; among too many files none is removed as new."""
     object.__setattr__(talk.app.settings, "snapshot_bytes", 150)

@@ -57,6 +57,15 @@ def test_tables_are_told_by_column() -> None:
     )
 
 
+def test_rows_that_have_names_are_told_by_them() -> None:
+    """Groups, dates and statistics are what their tables are about."""
+    frame = pd.DataFrame({"r": ["N", "N", "S"], "p": [1, 2, 1], "v": [1, 2, 3]})
+    told = inspect.table(frame.groupby(["r", "p"]).sum())
+    assert (told["index"], told["labels"]) == (["r", "p"], [["N", 1], ["N", 2], ["S", 1]])
+    assert inspect.table(frame.describe())["labels"][:2] == [["count"], ["mean"]]
+    assert "index" not in inspect.table(frame)
+
+
 def test_a_tail_keeps_the_last() -> None:
     """Whatever the pieces, the tail is the end of all that was added."""
     tail, whole = Tail(100), ""
