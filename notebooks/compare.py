@@ -71,6 +71,9 @@ TIMED = re.compile(
 )
 """How long something took, as IPython and progress bars print it."""
 
+CUT = re.compile(r"\n\[… [\d,]+ characters left out …\]\n")
+"""Where our kernels leave out what a cell printed."""
+
 HUNK = re.compile(r"^@@ -(\d+)([,\d]*) \+(\d+)")
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w])|\bnan\b|\binf\b")
 
@@ -98,7 +101,7 @@ def compare(recorded: Sequence[Output], now: Sequence[Output]) -> tuple[Differen
 
 def _differences(recorded: Sequence[Output], now: Sequence[Output]) -> Iterator[Difference]:
     for name, about in (("stdout", "what it prints"), ("stderr", "what it writes to stderr")):
-        found = texts(about, _stream(recorded, name), _stream(now, name))
+        found = texts(about, *_cut_alike(_stream(recorded, name), _stream(now, name)))
         if found is not None:
             # Warnings and progress are no results.
             like: Likeness = "tolerance" if name == "stderr" else found.likeness
@@ -119,6 +122,24 @@ def _count(number: int) -> str:
 
 def _stream(outputs: Sequence[Output], name: str) -> str:
     return "".join(as_text(o["text"]) for o in outputs if o["output_type"] == "stream" and o["name"] == name)
+
+
+def _cut_alike(before: str, after: str) -> tuple[str, str]:
+    """Of two texts, where a kernel showed head and tail of one only, so much of the other."""
+    cuts = CUT.search(before), CUT.search(after)
+    if cuts[0] is not None and cuts[1] is None:
+        return before, _cut_as(after, cuts[0], before)
+    if cuts[1] is not None and cuts[0] is None:
+        return _cut_as(before, cuts[1], after), after
+    return before, after
+
+
+def _cut_as(text: str, cut: re.Match[str], other: str) -> str:
+    head, tail = cut.start(), len(other) - cut.end()
+    left_out = len(text) - head - tail
+    return (
+        f"{text[:head]}\n[… {left_out:,} characters left out …]\n{text[len(text) - tail :]}" if left_out > 0 else text
+    )
 
 
 def _shown(outputs: Sequence[Output]) -> list[dict[str, Any]]:

@@ -32,6 +32,15 @@ SHOWN = {
 }
 """What a page shows of outputs."""
 
+STYLED_ONLY = "sk-top-container"
+"""Scikit-learn's diagrams, which are nothing without their styles."""
+
+PAGE = """<style type="text/css">
+.jp-RenderedText pre, .jp-InputArea-editor .highlight pre { white-space: pre; overflow-x: auto; }
+@media screen { .jp-RenderedText pre { max-height: 40em; overflow: auto; } }
+</style>"""
+"""Lines are as long as they are; what was printed at length is scrolled through, but on paper."""
+
 FIGURES = ".jp-RenderedImage img, .jp-RenderedSVG { background: white }"
 """On a dark page: what is drawn in black on nothing is to be seen there as well."""
 
@@ -162,21 +171,34 @@ def _sizes(about: Any) -> dict[str, Any]:
     return {name: value for name, value in told if name in ("width", "height") and type(value) in (int, float)}
 
 
+def _show(output: Any, form: str) -> None:
+    """Leaves of an output what a page shows of it."""
+    shown = {mime: value for mime, value in output.data.items() if mime in SHOWN}
+    output.data = shown or {"text/plain": f"({', '.join(output.data) or 'nothing'}: not shown here)"}
+    if "text/html" not in output.data:
+        return
+    markup = still(as_text(output.data["text/html"]))
+    pictured = any(mime.startswith("image/") for mime in output.data)
+    if (markup == BY_SCRIPT and pictured) or (STYLED_ONLY in markup and "text/plain" in output.data):
+        del output.data["text/html"]
+    elif form == "md" or markup == BY_SCRIPT:
+        output.data["text/html"] = markup
+
+
 def _converted(document: Document, form: str, title: str) -> str:
     import nbformat
     from nbconvert import HTMLExporter, MarkdownExporter
     from traitlets.config import Config
 
     node = nbformat.from_dict(encode(document))
-    for output in (output for cell in node.cells for output in cell.get("outputs", ()) if "data" in output):
-        shown = {mime: value for mime, value in output.data.items() if mime in SHOWN}
-        output.data = shown or {"text/plain": f"({', '.join(output.data) or 'nothing'}: not shown here)"}
-        if "text/html" in output.data:
-            markup = still(as_text(output.data["text/html"]))
-            if markup == BY_SCRIPT and any(mime.startswith("image/") for mime in output.data):
-                del output.data["text/html"]
-            elif form == "md" or markup == BY_SCRIPT:
-                output.data["text/html"] = markup
+    for cell in node.cells:
+        said: set[str] = set()
+        for output in [output for output in cell.get("outputs", ()) if "data" in output]:
+            _show(output, form)
+            if output.data.get("text/html") == BY_SCRIPT:
+                if said:
+                    cell.outputs.remove(output)  # A library's loader, and what it draws: once is enough.
+                said.add(BY_SCRIPT)
     if form == "md":
         # One file: figures stay in it.
         exporter = MarkdownExporter(config=Config({"ExtractOutputPreprocessor": {"enabled": False}}))
@@ -200,5 +222,7 @@ def _converted(document: Document, form: str, title: str) -> str:
         at_night = (
             f'<style type="text/css">@media screen and (prefers-color-scheme: dark) {{ {dark} {FIGURES} }}</style>'
         )
-        body = str(body).replace("<head>", f"<head>{policy}{STYLE}", 1).replace("</head>", f"{at_night}</head>", 1)
+        body = (
+            str(body).replace("<head>", f"<head>{policy}", 1).replace("</head>", f"{STYLE}{PAGE}{at_night}</head>", 1)
+        )
     return str(body)

@@ -81,7 +81,8 @@ class Exports:
         try:
             for name, spooled in files:
                 await self._sessions.upload(session, spooled, name, nested=True)
-            metadata = {name: value for name, value in document.metadata.items() if name != KEY}
+            # The session's kernel is its own: that of the notebook may not be there, or another one.
+            metadata = {name: value for name, value in document.metadata.items() if name not in (KEY, "kernelspec")}
             if isinstance(origin, dict):
                 metadata[f"{KEY}/{IMPORTED}"] = json.loads(json.dumps(origin))
             await self._t.notebooks.put(session, replace(document, metadata=metadata))

@@ -265,6 +265,14 @@ def test_a_notebook_becomes_a_session(jupyter: JupyterServer, model: OpenAIServe
     assert jupyter.call("GET", "/sessions")["total"] == count
 
 
+def test_the_kernel_of_an_import_is_the_sessions(jupyter: JupyterServer) -> None:
+    """An environment that is on no other machine is not asked for by its exports."""
+    data = notebook("1", kernelspec={"name": "conda-env-foo-py", "display_name": "foo", "language": "python"})
+    session = jupyter.call("POST", "/import", files={"notebook": ("n.ipynb", data)})["id"]
+    exported = jupyter.call("GET", f"/sessions/{session}/export", params={"format": "ipynb"})
+    assert exported["metadata"]["kernelspec"]["name"] == "python3"
+
+
 def test_a_notebook_in_another_language(jupyter: JupyterServer) -> None:
     """A session of it would run nothing of it."""
     data = notebook("x <- 1", kernelspec={"name": "ir", "display_name": "R", "language": "R"})

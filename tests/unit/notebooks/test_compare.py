@@ -141,6 +141,16 @@ def test_streams_may_come_in_pieces() -> None:
     assert compare(printed("a\nb\n"), [*printed("a\n"), *printed("b\n")]) == ()
 
 
+def test_what_was_printed_in_excess() -> None:
+    """A kernel of ours shows head and tail of it: they count, and the length; what another showed is whole."""
+    whole = "".join(f"row {n}\n" for n in range(10_000))
+    cut = f"{whole[:500]}\n[… {len(whole) - 1_000:,} characters left out …]\n{whole[-500:]}"
+    for one, other in ((whole, cut), (cut, whole), (cut, cut)):
+        assert compare(printed(one), printed(other)) == ()
+    for other in (whole + "more\n", whole.replace("row 3\n", "row x\n")):
+        assert [d.likeness for d in compare(printed(other), printed(cut))] == ["different"]
+
+
 def test_errors() -> None:
     """An error is the same by its name and message, not by its traceback."""
     error = {"output_type": "error", "ename": "E", "evalue": "x", "traceback": ["1"]}

@@ -60,6 +60,19 @@ def test_a_page_shows_texts_and_outputs_as_a_notebook_does() -> None:
     assert "dataframe" not in seen.words.replace("\n", " ")
 
 
+def test_what_is_nothing_without_its_style_or_script() -> None:
+    """Scikit-learn's diagram is shown as text; a library's loader, and what it draws, is told of once."""
+    diagram = "<style>x</style><div class='sk-top-container'><b>please rerun this cell</b></div>"
+    drawn = [shown(text_html="<script>load()</script>"), shown(text_html="<script>draw()</script>")]
+    told = page(
+        Cell(CellId("a"), "code", "1", (shown(text_html=diagram, text_plain="Pipeline(steps=[])"),)),
+        Cell(CellId("b"), "code", "2", tuple(drawn)),
+    )
+    assert "Pipeline(steps=[])" in told
+    assert "rerun" not in told
+    assert told.count("drawn by a script") == 1
+
+
 @pytest.mark.parametrize("form", ["html", "md"])
 def test_what_scripts_draw_is_said(form: str) -> None:
     """A figure that only a script can draw is named in its place; its picture, where there is one, is shown."""
