@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import asyncpg
 import structlog
-from cellwright.kernels.inside.files import plain_file, replace_file
+from cellwright.kernels.inside.files import overwrite_file, plain_file, replace_file
 from cellwright.notebooks.document import Output
 from cellwright.notebooks.outputs import OBJECT, TABLE_MIME, externalise, is_reference, raw_bytes, sound
 from cellwright.server.describe import describe, is_tabular, thumbnail
@@ -91,17 +91,26 @@ class Artifacts:
             await self.keep(sha256, spooled.path, spooled.size_bytes)
         return sha256, spooled.size_bytes
 
-    async def put_file(self, sha256: Sha256, folder: Path, name: str, *, executable: bool = False) -> None:
+    async def put_file(
+        self, sha256: Sha256, folder: Path, name: str, *, executable: bool = False, held: bool = False
+    ) -> None:
         """Makes the file `name` below `folder` a copy of an object; raises OSError, or KeyError for one that is gone.
 
-        A copy, not a link: whoever writes into the file must not write into the store.
+        A copy, not a link: whoever writes into the file must not write into the store. One that is `held` open by a
+        kernel stays the same file, where it can.
         """
         with tempfile.TemporaryDirectory(prefix="cellwright-") as between:
-            held = Path(between) / "object"
-            await self.objects.fetch(sha256, held)
+            fetched = Path(between) / "object"
+            await self.objects.fetch(sha256, fetched)
 
             def put() -> None:
-                with held.open("rb") as data:
+                with fetched.open("rb") as data:
+                    try:
+                        if held:
+                            overwrite_file(folder, name, data)
+                            return
+                    except OSError:
+                        data.seek(0)
                     replace_file(folder, name, data, mode=0o755 if executable else 0o644, make=True)
 
             await asyncio.to_thread(put)

@@ -180,8 +180,8 @@ class Snapshots:
     ) -> AsyncIterator[list[str]]:
         """Cells run again in the block, for the variables that they make: what they write into files is taken back.
 
-        Files that appear meanwhile may be the user's, but for those that are known to be `gone`. They stay, and are
-        named in the list when the block has ended.
+        Files that appear meanwhile may be the user's, but for those that are known to be `gone`, which may become more.
+        They stay, and are named in the list when the block has ended.
         """
         appeared: list[str] = []
         before, _ = await self.take(session, workspace)
@@ -196,11 +196,29 @@ class Snapshots:
         now, _ = await self.take(session, workspace)
         known = {*before.files, *before.left_out, *gone}
         there = Snapshot({name: file for name, file in now.files.items() if name in known}, now.left_out)
-        await self.put_back(workspace, self.moves(session, workspace, there, before), before)
+        # The kernel may hold on to what its cells have opened.
+        await self.put_back(workspace, self.moves(session, workspace, there, before), before, held=True)
         return sorted(now.files.keys() - known)
 
-    async def put_back(self, workspace: Workspace, moves: FilesMoved, then: Snapshot) -> FilesMoved:
-        """Makes these moves; names what could not be done."""
+    async def lay_out(self, session: Session, workspace: Workspace, before: str | None, after: str | None) -> set[str]:
+        """Puts files as they were throughout a turn, for its cells that run again; returns the names of those.
+
+        Others stay: who knows whether a user had brought them for just these cells, or the cells made them.
+        """
+        then = await self.load(session.id, before)
+        later = (await self.load(session.id, after)).files
+        then = Snapshot({name: file for name, file in then.files.items() if later.get(name) == file}, then.left_out)
+        if not then.files:
+            return set()
+        now, _ = await self.take(session, workspace)
+        moves = self.moves(session, workspace, now, then).model_copy(update={"removed": []})
+        done = await self.put_back(workspace, moves, then, held=True)
+        return {*done.written}
+
+    async def put_back(
+        self, workspace: Workspace, moves: FilesMoved, then: Snapshot, *, held: bool = False
+    ) -> FilesMoved:
+        """Makes these moves; names what could not be done. Files that a kernel `held` open stay the same ones."""
         left = list(moves.left)
         await asyncio.to_thread(workspace.make)
         for name in moves.removed:
@@ -211,7 +229,9 @@ class Snapshots:
         for name in moves.written:
             file = then.files[name]
             try:
-                await self._artifacts.put_file(file.sha256, workspace.folder, name, executable=file.executable)
+                await self._artifacts.put_file(
+                    file.sha256, workspace.folder, name, executable=file.executable, held=held
+                )
             except (OSError, KeyError) as error:
                 why = "its content is gone" if isinstance(error, KeyError) else f"it could not be written: {error}"
                 left.append(LeftOut(name=name, size_bytes=file.size_bytes, reason=why))

@@ -96,6 +96,18 @@ def replace_file(
     return written
 
 
+def overwrite_file(folder: Path, name: str, data: BinaryIO) -> None:
+    """Writes `data` into the plain file `name` below `folder`, which others may hold; raises OSError for no such."""
+    *parents, last = _parts(folder, name)
+    with _holding(folder, tuple(parents)) as parent:
+        handle = os.open(last, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    with os.fdopen(handle, "wb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(folder / name))
+        os.ftruncate(handle, 0)
+        shutil.copyfileobj(data, file, 1 << 20)
+
+
 def remove_file(folder: Path, name: str) -> None:
     """Removes the file `name` below `folder`, and the folders that are empty without it; one that is gone is none."""
     *parents, last = _parts(folder, name)

@@ -264,7 +264,7 @@ async def test_what_is_drawn_anew_is_named(talk: Talk) -> None:
 
 
 async def test_what_was_read_from_a_file_that_changed(talk: Talk) -> None:
-    """A value that a cell reads again from a file that is another by then is told, before and after."""
+    """A cell that runs again reads files as they were in its turn; where they changed in that, it is told."""
     object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 0)
     object.__setattr__(talk.app.settings, "live_copies", 0)
     await talk.app.sessions.write(talk.session, "n.txt", "1")
@@ -272,14 +272,36 @@ async def test_what_was_read_from_a_file_that_changed(talk: Talk) -> None:
     await talk.run("n = int(open('n.txt').read())\nm = n + 1")
     await talk.run("k = int(open('same.txt').read())")
     await talk.run("written = open('n.txt', 'w').write('7')")
+    await talk.run("unsure = open('n.txt').read()\nwritten = open('n.txt', 'w').write('8')")
+    await talk.run("written = open('same.txt', 'w').write('2') + open('n.txt', 'w').write('9')")
     await talk.run("n = m = k = None")
     await settled(talk)
     foretold = await foretell(talk)
     told = await go(talk, "undo")
     assert foretold.variables.missing == told.variables.missing
     missing = {lost.name: lost.reason for lost in told.variables.missing}
-    assert set(missing) == {"n", "m"}
-    assert "n.txt" in missing["n"]
+    assert set(missing) == {"unsure"}
+    assert "n.txt" in missing["unsure"]
+    assert await value_of(talk, "[n, m, k]") == "[1, 2, 1]"
+    assert (await look(talk)).files == {"n.txt": "9", "same.txt": "2"}
+
+
+async def test_a_database_that_a_cell_opened_again(talk: Talk) -> None:
+    """What is put back is the file that the connection holds, and not another in its place."""
+    object.__setattr__(talk.app.settings, "live_copies", 0)
+    await talk.run("import sqlite3\nn = 1")
+    await talk.run(
+        "con = sqlite3.connect('s.db')\ncon.execute('drop table if exists t')\ncon.execute('create table t (x)')\n"
+        "con.execute('insert into t values (1)')\ncon.commit()"
+    )
+    await talk.run("con.execute('insert into t values (2)')\ncon.commit()")
+    await talk.run("n = 2")
+    await settled(talk)
+    await go(talk, "undo")
+    await talk.run("con.execute('insert into t values (3)')\ncon.commit()")
+    rows = "sorted(x for (x,) in sqlite3.connect('s.db').execute('select x from t'))"
+    assert await value_of(talk, rows) == "[1, 2, 3]"
+    assert await value_of(talk, "con.execute('select count(*) from t').fetchone()") == "(3,)"
 
 
 async def test_what_is_stored_is_not_in_doubt(talk: Talk) -> None:
