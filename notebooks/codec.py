@@ -18,7 +18,7 @@ ATTACHMENTS = "cellwright/attachments"
 def decode(notebook: str | bytes | dict[str, Any]) -> Document:
     """The document in a notebook of any nbformat version; raises InvalidNotebook.
 
-    Cells that have no id, or one that came before, get one.
+    Cells that have no id, or one that came before, get one; and what a cell may be without gets empty.
     """
     try:
         raw = json.loads(notebook) if isinstance(notebook, (str, bytes)) else json.loads(json.dumps(notebook))
@@ -26,22 +26,30 @@ def decode(notebook: str | bytes | dict[str, Any]) -> Document:
             raise InvalidNotebook("This is not a notebook: it has no nbformat version.")
         # A private copy of the JSON: `convert` and `normalize` change what they are given.
         # Older versions keep text in lines, which their own reader joins.
+        if isinstance(raw["nbformat"], int) and raw["nbformat"] > 4:
+            raise InvalidNotebook(f"This is a notebook of format {raw['nbformat']}; up to 4 can be read.")
         old = isinstance(raw["nbformat"], int) and raw["nbformat"] < 4
         node = nbformat.reads(json.dumps(raw), as_version=4) if old else nbformat.from_dict(raw)
         node = nbformat.convert(node, 4)
         node.nbformat_minor = max(node.nbformat_minor, 5)
-        _name_cells(node.cells)
+        _fill_in(node.cells)
         nbformat.validate(node)
     except InvalidNotebook:
         raise
+    except json.JSONDecodeError as error:
+        raise InvalidNotebook(f"This is not a valid notebook: it is no JSON ({error}).") from error
     except Exception as error:
         raise InvalidNotebook(f"This is not a valid notebook: {error}") from error
     return Document(tuple(decode_cell(cell) for cell in node.cells), dict(node.metadata))
 
 
-def _name_cells(cells: list[Any]) -> None:
+def _fill_in(cells: list[Any]) -> None:
     seen: set[str] = set()
     for cell in cells:
+        cell.setdefault("metadata", nbformat.NotebookNode())
+        if cell.get("cell_type") == "code":
+            cell.setdefault("outputs", [])
+            cell.setdefault("execution_count", None)
         if cell.get("id") is None or cell["id"] in seen:
             cell["id"] = uuid4().hex[:12]
         seen.add(cell["id"])

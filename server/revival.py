@@ -137,7 +137,7 @@ class Plan:
         """Of the names that the cells make, those that are not `there`, or may be otherwise."""
         found = []
         for name, told in self.wanted.items():
-            if name in doubt.names:
+            if name in doubt.names and (name not in self.imports or name not in there):
                 found.append(Skipped(name=name, type=told.type, reason=doubt.names[name]))
             elif name not in there and told.type:
                 found.append(told)

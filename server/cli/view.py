@@ -193,6 +193,9 @@ class TurnView:
         elif data["status"] == "restarted":
             told = "  A new kernel was started: earlier variables are gone. `cellwright recover` can bring them back."
             self.console.print(Text(told, style="yellow"))
+        elif data["status"] == "restored" and data.get("variables_lost") and not data.get("recovered"):
+            told = "  Some variables did not come back. `cellwright recover` may make them again."
+            self.console.print(Text(told, style="yellow"))
 
     def _finish(self, kind: str, data: dict[str, Any]) -> None:
         self.ended, self.end = kind, data

@@ -52,6 +52,16 @@ def test_what_is_no_notebook_is_refused(bad: str) -> None:
         codec.decode(bad)
 
 
+def test_what_a_cell_may_be_without() -> None:
+    """Programs that write notebooks by hand leave out what is empty; what is unknown is said."""
+    bare = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [{"cell_type": "code", "source": "1"}]}
+    assert [cell.source for cell in codec.decode(bare)] == ["1"]
+    with pytest.raises(InvalidNotebook, match="format 5; up to 4"):
+        codec.decode({**bare, "nbformat": 5})
+    with pytest.raises(InvalidNotebook, match="no JSON"):
+        codec.decode("<<<<<<< HEAD")
+
+
 def test_exports() -> None:
     """The script runs as plain Python, and Markdown and HTML hold the text and no remote address."""
     script = export(DOCUMENT, "py", "t").decode()
