@@ -212,7 +212,11 @@ def _converted(document: Document, form: str, title: str) -> str:
         exporter.register_filter("clean_html", lambda markup: formulas.put(dressed(markup)))
         for output in (output for cell in node.cells for output in cell.get("outputs", ()) if "data" in output):
             if "text/latex" in output.data and "text/html" not in output.data:
-                output.data["text/html"] = formulas.in_text(as_text(output.data["text/latex"]))
+                written = formulas.in_text(as_text(output.data["text/latex"]))
+                if "⟦" in written or "text/plain" not in output.data:
+                    output.data["text/html"] = written
+                else:
+                    del output.data["text/latex"]  # Nothing that a page without scripts can show.
             output.metadata = {mime: _sizes(about) for mime, about in output.get("metadata", {}).items()}
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}})
     if form == "html":

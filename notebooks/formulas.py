@@ -21,13 +21,17 @@ ENVIRONMENTS = {
     **dict.fromkeys(("gather", "gather*", "gathered"), "matrix"),
     "equation*": "equation",
 }
-ENVIRONMENT = re.compile(r"\\(begin|end)\{([a-z]+\*?)\}")
-AMOUNT = re.compile(r"[^\\^_={}]*\s|[\d.,]+\w?\s*[-–—/]")
-"""Not a formula, but what stands between two sums of money: `$5 or $`, `$5-$`."""
+DRAWN = {
+    *("align*", "equation", "matrix", "matrix*", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "Vmatrix", "smallmatrix"),
+    *("cases", "dcases", "array", "substack"),
+}
+ENVIRONMENT = re.compile(r"\\(begin|end)\{([A-Za-z]+\*?)\}")
+AMOUNT = re.compile(r"[^\\^_={}]*\s|[\d.,]+\w?\s*[-–—/]|[\d.,]+\w?\b[^\\^_={}]*[A-Za-z]{2,}")
+"""Not a formula, but what stands between two sums of money: `$5 or $`, `$5-$`, `US$5, US$`."""
 
 PARTS = re.compile(
-    r"\$\$(?P<block>.+?)\$\$|\\\[(?P<display>.+?)\\\]|(?P<whole>\\begin\{(?P<name>[a-z]+\*?)\}.+?\\end\{(?P=name)\})"
-    r"|(?<!\\)\$(?P<inline>[^$]+?)(?<!\\)\$|\\\((?P<small>.+?)\\\)",
+    r"\$\$(?P<block>.{1,2000}?)\$\$|\\\[(?P<display>.{1,2000}?)\\\]|(?P<whole>\\begin\{(?P<name>[A-Za-z]+\*?)\}.{1,2000}?\\end\{(?P=name)\})"
+    r"|(?<!\\)\$(?P<inline>[^$]{1,2000}?)(?<!\\)\$|\\\((?P<small>.{1,2000}?)\\\)",
     re.DOTALL,
 )
 """Where formulas stand in a text."""
@@ -54,6 +58,8 @@ def mathml(tex: str, *, block: bool = False) -> str | None:
     from latex2mathml.converter import Converter
 
     if len(tex) > MOST_CHARACTERS or MACROS.search(tex):
+        return None
+    if any(ENVIRONMENTS.get(name, name) not in DRAWN for _, name in ENVIRONMENT.findall(tex)):
         return None
     known = ENVIRONMENT.sub(lambda found: rf"\{found[1]}{{{ENVIRONMENTS.get(found[2], found[2])}}}", tex)
     try:
@@ -92,11 +98,15 @@ class Formulas:
 
     def in_text(self, text: str) -> str:
         """A text with formulas, as HTML with stand-ins: what `text/latex` says."""
+        if len(text) > 4 * MOST_CHARACTERS:
+            return html.escape(text)
         parts, at = [], 0
         for found in PARTS.finditer(text):
             block = found.lastgroup not in ("inline", "small")
             tex = found["block"] or found["display"] or found["whole"] or found["inline"] or found["small"]
-            parts += [html.escape(text[at : found.start()]), self.stand_in(tex, found[0], block=block)]
+            amount = not block and AMOUNT.fullmatch(tex)
+            formula = html.escape(found[0]) if amount else self.stand_in(tex, found[0], block=block)
+            parts += [html.escape(text[at : found.start()]), formula]
             at = found.end()
         return "".join([*parts, html.escape(text[at:])])
 

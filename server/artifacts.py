@@ -107,7 +107,7 @@ class Artifacts:
                 with fetched.open("rb") as data:
                     try:
                         if held:
-                            overwrite_file(folder, name, data)
+                            overwrite_file(folder, name, data, executable=executable)
                             return
                     except OSError:
                         data.seek(0)

@@ -223,7 +223,7 @@ class Revival:
         return found
 
     async def _read(self, session: Session, way: Way, runs: Sequence[Run]) -> dict[str, str]:
-        """Files that cells name, and that changed in their turn and since: which of them a cell read is not known."""
+        """Files that cells name, that were there before and after their turn, and that are others at the way's end."""
         found: dict[str, str] = {}
         turns = {turn.id: turn for turn in way.turns if turn.before is not None}
         now = (await self._snapshots.load(session.id, way.workspace_version)).files
@@ -236,8 +236,7 @@ class Revival:
             for version in {*versions} - known.keys():
                 held = (await self._snapshots.load(session.id, version)).files
                 known[version] = {n: f.sha256 for n, f in held.items() if n not in now or now[n].sha256 != f.sha256}
-            before, after = known[versions[0]], known[versions[1]]
-            others = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
+            others = sorted(known[versions[0]].keys() & known[versions[1]].keys())
             named = next((name for name in others if os.path.basename(name) in run.source), None)
             if named is not None:
                 found[run.execution_id] = named
@@ -251,12 +250,11 @@ class Revival:
         began = time.monotonic()
         plan, restored = await self._stored(connection, plan)
         appeared: list[str] = []
-        away = {*gone}
         async with AsyncExitStack() as stack:
             if any(run.execution_id not in plan.refused for run in plan.runs):
-                unchanged = self._snapshots.unchanged(plan.session, plan.workspace, away)
+                unchanged = self._snapshots.unchanged(plan.session, plan.workspace, gone)
                 appeared = await stack.enter_async_context(unchanged)
-            back = await self._made(connection, plan, restored, away)
+            back = await self._made(connection, plan, restored)
         return back.model_copy(update={"appeared": appeared, "seconds": round(time.monotonic() - began, 4)})
 
     async def _stored(self, connection: KernelConnection, plan: Plan) -> tuple[Plan, set[str]]:
@@ -274,26 +272,13 @@ class Revival:
         # What cannot be read here is made again, where its cells can do that.
         return await self._without(plan, failed) if failed else plan, set(told.names)
 
-    async def _made(
-        self, connection: KernelConnection, plan: Plan, restored: set[str], gone: set[str]
-    ) -> VariablesBack:
-        """Runs the cells, behind and between what is stored; tells of all. Files that are only for them are `gone`."""
+    async def _made(self, connection: KernelConnection, plan: Plan, restored: set[str]) -> VariablesBack:
+        """Runs the cells, behind and between what is stored; tells of all."""
         checkpoint = plan.checkpoint
         recorded = await self._ways.outputs(plan.runs)
         ran: list[RanAgain] = []
         doubt = Doubt(plan.imports)
-        begun = {run.turn_id: run.execution_id for run in reversed(plan.runs) if run.execution_id not in plan.refused}
-        turns = {begun[turn.id]: turn for turn in plan.way.turns if turn.id in begun}
-
-        async def lay_out(run: Run) -> None:
-            """The files as they were in its turn, for what the cell reads."""
-            turn = turns.get(run.execution_id)
-            if turn is not None and turn.before is not None:
-                versions = turn.before.workspace_version, turn.workspace_version
-                gone.update(await self._snapshots.lay_out(plan.session, plan.workspace, *versions))
-
         for run in plan.runs[: plan.since]:
-            await lay_out(run)
             doubt.chance_known = await self._set_out(connection, plan.starts.get(run.execution_id))
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         stale: dict[str, list[str]] = {}
@@ -313,7 +298,6 @@ class Revival:
                 again = str(error)
         doubt.put_back(restored)
         for run in plan.runs[plan.since :]:
-            await lay_out(run)
             ran.append(await self._again(connection, run, recorded.get(run.execution_id, []), plan, doubt))
         await connection.learn_variables()
         there = await _there(connection)
@@ -413,10 +397,15 @@ class _Unchanged:
         return same
 
 
+OF_IPYTHON = ("In", "Out", "exit", "get_ipython", "open", "quit")
+"""Names that no checkpoint holds."""
+
+
 async def _delete(connection: KernelConnection, names: Collection[str]) -> None:
     """Takes away what cells made again that was deleted later."""
-    if names:
-        away = f"[get_ipython().user_ns.pop(name, None) for name in {sorted(names)!r}]"
+    chosen = sorted(name for name in names if not name.startswith("_") and name not in OF_IPYTHON)
+    if chosen:
+        away = f"(lambda shell: [shell.user_ns.pop(name, None) for name in {chosen!r}])(get_ipython())"
         await connection.evaluate(f"__import__('json').dumps({away} and None)")
 
 
@@ -428,8 +417,11 @@ async def _there(connection: KernelConnection) -> set[str]:
 def _reasons(runs: Sequence[Run], workspace: Path, code: Mapping[TurnId, Modules]) -> dict[str, list[str]]:
     """Why each of the cells that ran is risky, by its execution; `code` lay in the workspace after its turn."""
     judged, found = Reasons(str(workspace), ran=True), dict[str, list[str]]()
+    lies: Modules = {}
     for turn, of_turn in groupby(runs, key=lambda run: run.turn_id):
-        judged.lie(code.get(turn, {}))
+        if code.get(turn, {}) != lies:
+            lies = code.get(turn, {})
+            judged.lie(lies)
         found |= {run.execution_id: judged.of(run.source) for run in of_turn}
     return found
 

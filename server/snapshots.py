@@ -180,8 +180,8 @@ class Snapshots:
     ) -> AsyncIterator[list[str]]:
         """Cells run again in the block, for the variables that they make: what they write into files is taken back.
 
-        Files that appear meanwhile may be the user's, but for those that are known to be `gone`, which may become more.
-        They stay, and are named in the list when the block has ended.
+        Files that appear meanwhile may be the user's, but for those that are known to be `gone`. They stay, and are
+        named in the list when the block has ended.
         """
         appeared: list[str] = []
         before, _ = await self.take(session, workspace)
@@ -199,21 +199,6 @@ class Snapshots:
         # The kernel may hold on to what its cells have opened.
         await self.put_back(workspace, self.moves(session, workspace, there, before), before, held=True)
         return sorted(now.files.keys() - known)
-
-    async def lay_out(self, session: Session, workspace: Workspace, before: str | None, after: str | None) -> set[str]:
-        """Puts files as they were throughout a turn, for its cells that run again; returns the names of those.
-
-        Others stay: who knows whether a user had brought them for just these cells, or the cells made them.
-        """
-        then = await self.load(session.id, before)
-        later = (await self.load(session.id, after)).files
-        then = Snapshot({name: file for name, file in then.files.items() if later.get(name) == file}, then.left_out)
-        if not then.files:
-            return set()
-        now, _ = await self.take(session, workspace)
-        moves = self.moves(session, workspace, now, then).model_copy(update={"removed": []})
-        done = await self.put_back(workspace, moves, then, held=True)
-        return {*done.written}
 
     async def put_back(
         self, workspace: Workspace, moves: FilesMoved, then: Snapshot, *, held: bool = False

@@ -93,7 +93,11 @@ def settle(groups: list[list[str]], made: list[str]) -> str:
         else:
             gone += group
     for name in gone:
-        if isinstance(aside[name], type) and isinstance(names.get(name), type):
+        if (
+            isinstance(aside[name], type)
+            and isinstance(names.get(name), type)
+            and _coded_alike(aside[name], names[name])
+        ):
             _of_another_class(aside[name], names[name])
     of = {id(held): name for name in gone for held in _held(aside[name], names)}
     found = {name: sorted({of[id(held)] for held in _held(names[name], names) if id(held) in of}) for name in made}
@@ -104,11 +108,20 @@ def settle(groups: list[list[str]], made: list[str]) -> str:
 def _of_another_class(one: type, other: type) -> None:
     """Objects and classes that were made again of a class are of the stored one, which is what its name means."""
     for held in gc.get_referrers(one):
-        with contextlib.suppress(TypeError):
+        with contextlib.suppress(Exception):  # Classes may forbid anything.
             if type(held) is one:
-                held.__class__ = other
-            elif isinstance(held, type) and one in held.__bases__:
+                object.__setattr__(held, "__class__", other)
+            elif issubclass(type(held), type) and one in held.__bases__:
                 held.__bases__ = tuple(other if base is one else base for base in held.__bases__)
+
+
+def _coded_alike(one: type, other: type) -> bool:
+    """Whether two classes differ in nothing but what they hold: one of other code is another class of the same name."""
+    codes = [
+        {name: _code(held.__code__) for name, held in vars(kind).items() if isinstance(held, types.FunctionType)}
+        for kind in (one, other)
+    ]
+    return codes[0] == codes[1]
 
 
 def _same(one: Any, other: Any, until: float) -> bool:

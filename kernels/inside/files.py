@@ -96,15 +96,21 @@ def replace_file(
     return written
 
 
-def overwrite_file(folder: Path, name: str, data: BinaryIO) -> None:
-    """Writes `data` into the plain file `name` below `folder`, which others may hold; raises OSError for no such."""
+def overwrite_file(folder: Path, name: str, data: BinaryIO, *, executable: bool = False) -> None:
+    """Writes `data` into the plain file `name` below `folder`, which others may hold; raises OSError where it cannot.
+
+    It never becomes shorter: whoever has mapped it would end.
+    """
     *parents, last = _parts(folder, name)
     with _holding(folder, tuple(parents)) as parent:
         handle = os.open(last, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
     with os.fdopen(handle, "wb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "not a plain file", str(folder / name))
-        os.ftruncate(handle, 0)
+        there = os.fstat(handle)
+        size = data.seek(0, os.SEEK_END)
+        data.seek(0)
+        other = bool(there.st_mode & 0o100) != executable or there.st_nlink > 1 or there.st_size > size
+        if other or not stat.S_ISREG(there.st_mode):
+            raise OSError(errno.EINVAL, "not to be written into", str(folder / name))
         shutil.copyfileobj(data, file, 1 << 20)
 
 

@@ -82,6 +82,13 @@ RENAMING_METHODS = {"rename", "replace"}
 DATABASES = {"sqlite3.connect", "duckdb.connect", "shelve.open", "dbm.open", "h5py.File"}
 """Opening one of these makes a file, or may change it."""
 
+DECORATORS = {
+    *("property", "staticmethod", "classmethod", "lru_cache", "cache", "cached_property", "wraps", "contextmanager"),
+    *("asynccontextmanager", "dataclass", "njit", "jit", "vectorize", "guvectorize", "overload", "abstractmethod"),
+    *("setter", "getter", "deleter", "total_ordering", "singledispatch", "override", "final", "fixture"),
+}
+"""Those that do not call what they are given."""
+
 OPENING = {
     *("open", "io.open", "codecs.open", "gzip.open", "bz2.open", "lzma.open", "os.open", "zipfile.ZipFile"),
     "tarfile.open",

@@ -30,6 +30,7 @@ class Known:
     paths: dict[str, ast.AST] = field(default_factory=dict)
     unsure: frozenset[str] = frozenset()
     imported: frozenset[str] = frozenset()
+    calls: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def defines(self, name: str) -> bool:
         return any(name in told for told in (self.does, self.holding, self.held, self.writing))
@@ -63,7 +64,7 @@ class Modules:
     ) -> None:
         """`judge` looks at code, with the package and file that it lies in; `files` count before what is there."""
         self._workspace, self._judge, self._files = Path(workspace), judge, files
-        self._folders = ["."]
+        self.folders = ["."]
         self._found: dict[str, Module | None] = {}
         self._reading: list[str] = []
         self._in_circles = False
@@ -72,8 +73,8 @@ class Modules:
     def look_in(self, folder: str) -> None:
         """Also finds modules in a folder that cells put on the search path."""
         full = os.path.relpath(os.path.join(self._workspace, folder), self._workspace)
-        if full not in self._folders and not full.startswith(".."):
-            self._folders.append(full)
+        if full not in self.folders and not full.startswith(".."):
+            self.folders.append(full)
             self._found = {name: module for name, module in self._found.items() if module is not None}
 
     def find(self, name: str) -> Module | None:
@@ -142,7 +143,7 @@ class Modules:
     def _read(self, name: str) -> Module | None:
         if not all(part.isidentifier() for part in name.split(".")):
             return None
-        for folder in self._folders:
+        for folder in self.folders:
             place = os.path.normpath(os.path.join(folder, *name.split(".")))
             for file, package in ((f"{place}.py", name.rpartition(".")[0]), (f"{place}/__init__.py", name)):
                 code = self._code(os.path.normpath(file))

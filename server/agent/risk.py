@@ -47,7 +47,10 @@ class Reasons:
 
     def lie(self, files: Mapping[str, bytes]) -> None:
         """From here on, these files are in the workspace."""
+        former = getattr(self, "_modules", None)
         self._modules = Modules(self._workspace, self._judged, files)
+        for folder in former.folders if former is not None else ():
+            self._modules.look_in(folder)
 
     def of(self, source: str) -> list[str]:
         """Why a cell is risky, each reason once with the line it stands in; empty for a harmless one."""
@@ -112,6 +115,8 @@ class _Judge:
         """Names that hold a way out, a connection or a process, and the reason of what is done with one."""
         self._does: dict[str, tuple[str, ...]] = dict(known.does)
         """Functions, classes and what holds such, with the reasons of what their code does when it runs."""
+        self._calls: dict[str, tuple[str, ...]] = dict(known.calls)
+        """The names that the code of a function or a class uses."""
         self._holding: dict[str, tuple[str, ...]] = dict(known.holding)
         """Lists and mappings that hold such; what is called of them does that."""
         self._writing = dict(known.writing)
@@ -129,7 +134,7 @@ class _Judge:
         """Why code is risky, with the line of each reason."""
         self._look(tree)
         # What ran has done what it calls, and not what it only defines.
-        for node in _outside_of_functions(tree) if self._ran else ast.walk(tree):
+        for node in _run(tree) if self._ran else ast.walk(tree):
             line = getattr(node, "lineno", 1)
             for reason in self._of(node):
                 yield reason, line
@@ -137,9 +142,8 @@ class _Judge:
     def at_once(self, tree: ast.AST) -> list[str]:
         """What code does by itself, apart from what it defines."""
         self._look(tree)
-        nodes = [
-            node for node in _outside_of_functions(tree) if isinstance(node, ast.Call | ast.Import | ast.ImportFrom)
-        ]
+        kinds = ast.Call | ast.Import | ast.ImportFrom
+        nodes = [node for node in _run(tree, imported=True) if isinstance(node, kinds)]
         called = [part for node in nodes if isinstance(node, ast.Call) for part in ast.walk(node.func)]
         return list(dict.fromkeys(reason for node in (*nodes, *called) for reason in self._of(node)))
 
@@ -147,9 +151,10 @@ class _Judge:
         """Notes what names mean."""
         self._names |= {"os": "os", "pathlib": "pathlib", "Path": "pathlib.Path", "shutil": "shutil", "sys": "sys"}
         assigned: dict[str, int] = {}
-        for node in ast.walk(tree):
+        for node in _at_this_level(tree):
             for name in _given_anew(node):
                 for told in (
+                    self._calls,
                     self._names,
                     self._texts,
                     self._held,
@@ -204,12 +209,13 @@ class _Judge:
                 case ast.withitem(context_expr=value, optional_vars=ast.Name(id=name)):
                     self._hold(name, value)
         self._learn(tree)
+        self._follow_calls()
 
     def known(self) -> Known:
         """What later cells go by."""
         return Known(
             self._names, self._texts, self._held, self._does, self._holding, self._writing, self._paths,
-            frozenset(self._unsure), frozenset(self._imports),
+            frozenset(self._unsure), frozenset(self._imports), self._calls,
         )  # fmt: skip
 
     def _within(self) -> _Judge:
@@ -265,10 +271,23 @@ class _Judge:
                 match node:
                     case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                         self._code(self._does, name, node)
+                        inner = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+                        self._calls[name] = tuple({*inner} - {name})
                         if not isinstance(node, ast.ClassDef):
                             self._writes_where_told(node)
                     case ast.Assign(targets=[ast.Name(id=name)], value=value):
                         self._given_code(name, value)
+
+    def _follow_calls(self) -> None:
+        """What a function does is also what those do that it calls, wherever they were written."""
+        more = True
+        while more:
+            more = False
+            for name, called in self._calls.items():
+                found = dict.fromkeys(self._does.get(name, ()))
+                found |= dict.fromkeys(reason for other in called for reason in self._does.get(other, ()))
+                if len(found) > len(self._does.get(name, ())):
+                    self._does[name], more = tuple(found), True
 
     def _code(self, known: dict[str, tuple[str, ...]], name: str, node: ast.AST) -> None:
         found = dict.fromkeys(reason for inner in ast.walk(node) for reason in self._of(inner))
@@ -718,24 +737,44 @@ class _Judge:
                 return None
 
 
-def _outside_of_functions(tree: ast.AST) -> Iterator[ast.AST]:
-    """All that runs when code is run, apart from what stands in functions, and under `if __name__ == "__main__"`."""
+def _run(tree: ast.AST, *, imported: bool = False) -> Iterator[ast.AST]:
+    """All that runs when code is run: without what functions hold, but for those that something may call at once.
+
+    A module that is `imported` leaves out what stands under `if __name__ == "__main__"`.
+    """
     for node in ast.iter_child_nodes(tree):
         match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
-                around = [
-                    *node.args.defaults,
-                    *filter(None, node.args.kw_defaults),
-                    *getattr(node, "decorator_list", ()),
-                ]
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if all(map(_lets_be, node.decorator_list)):
+                around = [*node.args.defaults, *filter(None, node.args.kw_defaults), *node.decorator_list]
                 for part in around:
                     yield part
-                    yield from _outside_of_functions(part)
+                    yield from _run(part, imported=imported)
                 continue
-            case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+            case ast.Assign(targets=[ast.Name()], value=ast.Lambda()):
+                continue
+            case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))) if imported:
                 continue
         yield node
-        yield from _outside_of_functions(node)
+        yield from _run(node, imported=imported)
+
+
+def _lets_be(decorator: ast.AST) -> bool:
+    """Whether a decorator is one that does not call what it is given."""
+    return _last(decorator.func if isinstance(decorator, ast.Call) else decorator) in dangers.DECORATORS
+
+
+INNER = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
+
+
+def _at_this_level(tree: ast.AST) -> Iterator[ast.AST]:
+    """What gives names to the code around it: nothing within functions, classes and comprehensions."""
+    for node in ast.iter_child_nodes(tree):
+        yield node
+        if not isinstance(node, INNER):
+            yield from _at_this_level(node)
 
 
 def _last(node: ast.AST) -> str:

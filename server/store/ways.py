@@ -163,8 +163,10 @@ class Ways:
             elif row["status"] == "restored":
                 if asleep and row["lost"] and lacking is None:
                     lacking = row["incarnation"]
-                elif not asleep:
-                    lacking = row["incarnation"] if row["recovered"] and row["left_out"] else None
+                elif row["recovered"]:
+                    if lacking is not None:
+                        apart.append((lacking, row["incarnation"]))
+                    lacking = row["incarnation"] if row["left_out"] else None
                 dead, asleep = None, False
                 if row["recovered"] and floors[-1][1]:
                     apart.append((floors.pop()[0], row["incarnation"]))

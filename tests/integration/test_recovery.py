@@ -111,7 +111,10 @@ async def test_recovery_leaves_out_what_reached_outside(talk: Talk, recovery: st
         assert foretold.ran_again[2].duration_ms >= 200
         told = await recover(talk)
         assert [lost.name for lost in told.missing] == ["out"]
+    object.__setattr__(talk.app.settings, "turn_checkpoint_bytes", 1 << 30)
+    object.__setattr__(talk.app.settings, "live_copies", 0)
     await talk.run("y = x")
+    await settled(talk)
     (back,) = [ev for ev in await talk.events() if isinstance(ev, e.KernelChanged) and ev.status == "restored"]
     assert [a.verdict for a in back.ran_again] == ["same", "skipped", "same"]
     assert (workspace_of(talk.app.root, talk.session).folder / "count.txt").read_text() == "1"
@@ -121,6 +124,11 @@ async def test_recovery_leaves_out_what_reached_outside(talk: Talk, recovery: st
         assert await value_of(talk, "[out, y]") == "[0, 1]"
         with pytest.raises(Conflict):
             await recover(talk)
+        # The point behind `y = x` was stored without: it is not all that there was.
+        await talk.run("z = 1")
+        await settled(talk)
+        told = (await go(talk, "undo")).variables
+        assert "out" in [lost.name for lost in told.missing]
         await talk.run("import os; os._exit(1)")
         await settled(talk)
         generation = await talk.app.turns.owned(talk.session.id)

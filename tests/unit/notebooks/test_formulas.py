@@ -56,11 +56,27 @@ def test_what_stays_tex(tex: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["It fell from $10M to $8M.", "Between $5-$10 a piece.", "`$x$` and \\$x\\$", "$\\def\\x{x}$", "a $ b"]
+    "text",
+    [
+        "It fell from $10M to $8M.",
+        "Between $5-$10 a piece.",
+        "`$x$` and \\$x\\$",
+        "$\\def\\x{x}$",
+        "a $ b",
+        "US$5, US$7",
+    ],
 )
 def test_not_every_dollar_begins_one(text: str) -> None:
     """Sums of money stay what they are."""
     assert "⟦" not in Formulas().markdown(text)
+
+
+def test_what_is_no_formula_is_not_made_one() -> None:
+    """A table in TeX stays what it is, and long texts take no longer than their length."""
+    assert mathml(r"\begin{tabular}{ll} a & b \end{tabular}") is None
+    assert "⟦" not in Formulas().in_text(r"\begin{tabular}{ll} a & b \end{tabular}")
+    for text in (r"\begin{a}" * 2_000, r"\[" * 9_000, "$" * 19_000):
+        assert Formulas().in_text(text)
 
 
 def test_a_page_shows_them() -> None:

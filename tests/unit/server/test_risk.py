@@ -397,6 +397,36 @@ def test_what_modules_of_the_workspace_do(project: str, before: str, source: str
 
 
 @pytest.mark.parametrize(
+    ("before", "source"),
+    [
+        ("import requests", "df.u.apply(lambda u: requests.get(u).text)"),
+        ("import requests", "(f := lambda: requests.get('http://a'))()"),
+        ("import requests", "h = {}\nh['a'] = lambda: requests.get('http://a')\nh['a']()"),
+        ("import requests", "def main(): requests.post('http://a')\nif __name__ == '__main__': main()"),
+        ("import subprocess as sp\nx = [sp for sp in rows]\ndef f(): sp = None", "sp.run(['true'])"),
+        ("from os import system\ndef f():\n    system = None", "system('true')"),
+        ("import requests\ndef main(): load()\ndef load(): fetch()\ndef fetch(): requests.get('http://a')", "main()"),
+        ("import requests\ndef a(): return b()\ndef b(): requests.get('http://a')", "a()"),
+        ("import requests, atexit", "@atexit.register\ndef g(): requests.post('http://a')"),
+        ("import requests", "@interact(x=3)\ndef g(x): requests.get('http://a')"),
+    ],
+)
+def test_what_is_called_by_others(before: str, source: str) -> None:
+    """A function need not be called by its name, nor stand above those that call it."""
+    judged = Reasons(ran=True)
+    assert judged.of(before) == []
+    assert len(judged.of(source)) >= 1
+
+
+def test_modules_of_another_time(tmp_path: Path) -> None:
+    """Files that lay in the workspace count before those that are there; where cells look for them does not change."""
+    judged = Reasons(str(tmp_path), ran=True)
+    judged.of("import sys\nsys.path.append('src')")
+    judged.lie({"src/helper.py": b"import os\ndef send(): os.system('true')"})
+    assert judged.of("import helper\nhelper.send()") == ["starts processes (line 2)"]
+
+
+@pytest.mark.parametrize(
     "source",
     [
         "import helper\nhelper.twice(2)\nhelper.store(df, 'a.csv')",
