@@ -417,11 +417,8 @@ async def _there(connection: KernelConnection) -> set[str]:
 def _reasons(runs: Sequence[Run], workspace: Path, code: Mapping[TurnId, Modules]) -> dict[str, list[str]]:
     """Why each of the cells that ran is risky, by its execution; `code` lay in the workspace after its turn."""
     judged, found = Reasons(str(workspace), ran=True), dict[str, list[str]]()
-    lies: Modules = {}
     for turn, of_turn in groupby(runs, key=lambda run: run.turn_id):
-        if code.get(turn, {}) != lies:
-            lies = code.get(turn, {})
-            judged.lie(lies)
+        judged.lie(code.get(turn, {}))
         found |= {run.execution_id: judged.of(run.source) for run in of_turn}
     return found
 

@@ -462,11 +462,8 @@ def outside(
     known: dict[str, str] = {}
     reach = Reach()
     told: dict[tuple[int, str], None] = {}
-    lies: Modules = {}
     for number, source, left in cells:
-        if modules.get(number, {}) != lies:
-            lies = modules.get(number, {})
-            judged.lie(lies)
+        judged.lie(modules.get(number, {}))
         known |= imported(source)
         found = [reason.partition(" (")[0] for reason in judged.of(source) if reason.startswith(OUTSIDE)]
         code = reach.of(source).code

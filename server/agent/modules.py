@@ -14,6 +14,9 @@ from cellwright.server.agent import dangers
 MOST_READ = 500_000
 """Bytes of all modules that are looked into, which takes 3 s at the most; others count as libraries do."""
 
+HOPS = 5
+"""How often a name may be handed on from module to module."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -49,9 +52,6 @@ class Module:
 READING = Module(Known(), ())
 """Stands for a module that is being read, for those that it imports and that import it."""
 
-HOPS = 5
-"""How often a name may be handed on from module to module."""
-
 FOLDER = Module(Known(), (), package=True)
 UNREAD = Module(Known(), (dangers.UNKNOWN,))
 
@@ -63,7 +63,7 @@ class Modules:
         self, workspace: str, judge: Callable[[ast.Module, str, str], Module], files: Mapping[str, bytes]
     ) -> None:
         """`judge` looks at code, with the package and file that it lies in; `files` count before what is there."""
-        self._workspace, self._judge, self._files = Path(workspace), judge, files
+        self._workspace, self._judge, self.files = Path(workspace), judge, files
         self.folders = ["."]
         self._found: dict[str, Module | None] = {}
         self._reading: list[str] = []
@@ -165,8 +165,8 @@ class Modules:
             return UNREAD
 
     def _code(self, file: str) -> bytes | None:
-        if file in self._files:
-            return self._files[file]
+        if file in self.files:
+            return self.files[file]
         try:
             with plain_file(self._workspace, file) as opened:
                 return opened.read(MOST_READ + 1)
@@ -174,5 +174,5 @@ class Modules:
             return None
 
     def _is_folder(self, place: str) -> bool:
-        held = any(name.startswith(f"{place}{os.sep}") for name in self._files)
+        held = any(name.startswith(f"{place}{os.sep}") for name in self.files)
         return held or os.path.isdir(self._workspace / place)

@@ -42,14 +42,14 @@ class Reasons:
         which nothing can be told may lead anywhere.
         """
         self._workspace, self._ran = os.path.realpath(workspace), ran
-        self._known = Known()
-        self.lie(files)
+        self._known, self._modules = Known(), Modules(self._workspace, self._judged, files)
 
     def lie(self, files: Mapping[str, bytes]) -> None:
         """From here on, these files are in the workspace."""
-        former = getattr(self, "_modules", None)
-        self._modules = Modules(self._workspace, self._judged, files)
-        for folder in former.folders if former is not None else ():
+        if files == self._modules.files:
+            return
+        former, self._modules = self._modules, Modules(self._workspace, self._judged, files)
+        for folder in former.folders:
             self._modules.look_in(folder)
 
     def of(self, source: str) -> list[str]:
